@@ -1,0 +1,66 @@
+"""Background subtraction for JWST exposures.
+
+Names are imported when first used: ``import offsky`` costs nothing, and working
+on FITS files never imports the JWST data models.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from offsky.clip import ClippedMean
+    from offsky.combine import clipped_mean
+    from offsky.errors import (
+        ExposureError,
+        ExposureMismatchError,
+        MissingFileError,
+        OffskyError,
+        OutputError,
+        OutputExistsError,
+        ParameterError,
+    )
+    from offsky.filejobs import average_file, subtract_file
+    from offsky.modeljobs import average, subtract
+    from offsky.outcome import Outcome
+
+__all__ = [
+    "ClippedMean",
+    "ExposureError",
+    "ExposureMismatchError",
+    "MissingFileError",
+    "OffskyError",
+    "Outcome",
+    "OutputError",
+    "OutputExistsError",
+    "ParameterError",
+    "average",
+    "average_file",
+    "clipped_mean",
+    "subtract",
+    "subtract_file",
+]
+
+_HOMES = {
+    "ClippedMean": "clip",
+    "Outcome": "outcome",
+    "average": "modeljobs",
+    "average_file": "filejobs",
+    "clipped_mean": "combine",
+    "subtract": "modeljobs",
+    "subtract_file": "filejobs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("offsky")
+    if name not in __all__:
+        raise AttributeError(f"module 'offsky' has no attribute {name!r}")
+    return getattr(import_module(f"offsky.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

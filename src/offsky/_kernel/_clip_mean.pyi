@@ -1,0 +1,18 @@
+from collections.abc import Buffer, Sequence
+
+def clip_mean(
+    sci: Sequence[Buffer],
+    err: Sequence[Buffer | None] | None,
+    dq: Sequence[Buffer | None] | None,
+    dq_flip: Buffer | None,
+    sigma: float,
+    maxiters: int,
+    first: int,
+    last: int,
+    out_sci: Buffer,
+    out_err: Buffer | None,
+    out_dq: Buffer | None,
+    out_n_kept: Buffer,
+    n_rejected: Buffer,
+    /,
+) -> int: ...

@@ -1,0 +1,100 @@
+"""Put the blocks of a streamed average together, and sum it up."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offsky.clip import ClippedMean
+from offsky.exposure import Exposure
+from offsky.stream import Consumer, Progress, stream_average
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assembled:
+    """A whole average with what is to be said of it.
+
+    Attributes
+    ----------
+    average : ClippedMean
+        Arrays of shape (ny, nx); ``err`` and ``dq`` None unless asked for.
+    n_samples : int
+        Samples read.
+    n_uncovered : int
+        Pixels without a kept sample.
+    median_level : float or None
+        Median of the pixels with one; None where there is none.
+    """
+
+    average: ClippedMean
+    n_samples: int
+    n_uncovered: int
+    median_level: float | None
+
+
+def assemble(
+    exposures: Sequence[Exposure],
+    *,
+    sigma: float,
+    maxiters: int | None,
+    threads: int,
+    whole: bool,
+    consume: Consumer | None = None,
+    alongside: Sequence[Callable[[], None]] = (),
+    rows_per_block: int | None = None,
+    progress: Progress | None = None,
+) -> Assembled:
+    """Average exposures as `stream_average` does, and keep the result.
+
+    Parameters
+    ----------
+    whole : bool
+        Keep ERR and DQ of the average too, not only SCI and the number of samples.
+    consume : callable or None
+        Given every block as well.
+    exposures, sigma, maxiters, threads, alongside, rows_per_block, progress
+        As for `stream_average`.
+
+    Returns
+    -------
+    Assembled
+    """
+    shape = exposures[0].shape[-2:]
+    sci = np.empty(shape, dtype=np.float32)
+    n_kept = np.empty(shape, dtype=np.uint16)
+    err = np.empty(shape, dtype=np.float32) if whole else None
+    dq = np.empty(shape, dtype=np.uint32) if whole else None
+
+    def keep(first: int, last: int, block: ClippedMean) -> None:
+        sci[first:last] = block.sci
+        n_kept[first:last] = block.n_kept
+        if err is not None and block.err is not None:
+            err[first:last] = block.err
+        if dq is not None and block.dq is not None:
+            dq[first:last] = block.dq
+        if consume is not None:
+            consume(first, last, block)
+
+    n_rejected, n_err_estimated = stream_average(
+        exposures,
+        keep,
+        sigma=sigma,
+        maxiters=maxiters,
+        threads=threads,
+        alongside=alongside,
+        rows_per_block=rows_per_block,
+        progress=progress,
+    )
+    covered = n_kept > 0
+    n_uncovered = covered.size - int(np.count_nonzero(covered))
+    return Assembled(
+        ClippedMean(sci, err, dq, n_kept, n_rejected, n_err_estimated),
+        sum(int(np.prod(exposure.shape)) for exposure in exposures),
+        n_uncovered,
+        _median(sci[covered] if n_uncovered else sci.ravel()),
+    )
+
+
+def _median(values: NDArray[np.float32]) -> float | None:
+    return float(np.median(values)) if values.size else None

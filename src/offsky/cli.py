@@ -1,0 +1,215 @@
+"""The command ``offsky``: arguments in, exit status out.
+
+Nothing heavy is imported before a command needs it: ``offsky --help`` is to start as
+fast as Python allows.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from offsky.outcome import Outcome
+    from offsky.stream import Progress
+
+_PATH = click.Path(path_type=Path)
+
+
+class _Commands(click.Group):
+    """Commands in the order of their importance, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="offsky", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Background subtraction for JWST exposures.
+
+    Average background exposures pixel by pixel, clipping stars and cosmic rays, and
+    subtract the average from a target exposure.
+
+    \b
+    Try it without any data:
+      offsky demo
+    """
+
+
+def _clip_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every averaging command has."""
+    options = [
+        click.option(
+            "--sigma",
+            type=float,
+            default=3.0,
+            show_default=True,
+            help="Clip samples farther than this many standard deviations from the median.",
+        ),
+        click.option(
+            "--maxiters",
+            type=int,
+            default=None,
+            metavar="N",
+            help="Clip at most N times (0: not at all). [default: until nothing is rejected]",
+        ),
+        click.option("--overwrite", is_flag=True, help="Replace output files that exist."),
+        click.option(
+            "--threads", type=int, default=None, metavar="N", help="[default: one a core]"
+        ),
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print the summary as one JSON object."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("target", type=_PATH)
+@click.argument("backgrounds", type=_PATH, nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    type=_PATH,
+    help="File to write. [default: the target's name with _bsub or _bsubints, here]",
+)
+@click.option(
+    "--save-combined",
+    is_flag=True,
+    help="Also write the average, as <root>_combinedbackground.fits beside the output.",
+)
+@_clip_options
+def subtract(
+    target: Path,
+    backgrounds: tuple[Path, ...],
+    output: Path | None,
+    save_combined: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Subtract the average of BACKGROUNDS from TARGET.
+
+    Images and cubes (integrations) go together in any mixture. Inputs are never
+    changed. Without backgrounds the output is a copy, marked SKIPPED.
+
+    \b
+    Example:
+      offsky subtract jw01_00001_rate.fits off1_rate.fits off2_rate.fits off3_rate.fits
+    """
+    from offsky.filejobs import subtract_file
+    from offsky.names import combined_name, output_name
+
+    def work(progress: "Progress") -> "Outcome":
+        written = output if output is not None else output_name(target)
+        return subtract_file(
+            target,
+            backgrounds,
+            written,
+            combined_path=combined_name(target, written) if save_combined else None,
+            progress=progress,
+            **options,
+        )
+
+    _run(work, as_json)
+
+
+@cli.command()
+@click.argument("backgrounds", type=_PATH, nargs=-1, required=True)
+@click.option("-o", "--output", type=_PATH, required=True, help="File to write.")
+@_clip_options
+def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **options: Any) -> None:
+    """Average BACKGROUNDS into one file, to look at or to use as a background.
+
+    \b
+    Example:
+      offsky average off1_rate.fits off2_rate.fits off3_rate.fits -o off_average.fits
+    """
+    from offsky.filejobs import average_file
+
+    _run(
+        lambda progress: average_file(backgrounds, output, progress=progress, **options), as_json
+    )
+
+
+@cli.command()
+@click.argument("directory", type=_PATH, default="offsky-demo")
+@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier demo.")
+def demo(directory: Path, overwrite: bool) -> None:
+    """Simulate a few exposures in DIRECTORY and subtract their background.
+
+    \b
+    Example:
+      offsky demo my-demo
+    """
+    from offsky.demo import run_demo
+
+    with _one_line_errors():
+        run_demo(directory, overwrite=overwrite, echo=click.echo)
+
+
+def _run(work: "Callable[[Progress], Outcome]", as_json: bool) -> None:
+    """Do the work with a progress bar, print its summary."""
+    from offsky.report import render_json, render_summary
+
+    with _one_line_errors(), _progress_bar() as progress:
+        outcome = work(progress)
+    click.echo(render_json(outcome) if as_json else render_summary(outcome))
+
+
+class _one_line_errors(AbstractContextManager[None]):  # noqa: N801 (used as a function)
+    """Turn what went wrong into one line on standard error and exit status 1."""
+
+    def __enter__(self) -> None:
+        logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+        # A job that a batch system ends tidies up as after Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from offsky.errors import OffskyError
+
+        if isinstance(error, OffskyError):
+            click.echo(f"offsky: {error}", err=True)
+            sys.exit(1)
+        if isinstance(error, KeyboardInterrupt):
+            click.echo("offsky: stopped; nothing was left behind", err=True)
+            sys.exit(1)
+        if isinstance(error, MemoryError):
+            click.echo("offsky: out of memory; nothing was left behind", err=True)
+            sys.exit(1)
+
+
+class _progress_bar(AbstractContextManager["Progress"]):  # noqa: N801 (used as a function)
+    """A bar on a terminal for what takes over a second, nothing elsewhere."""
+
+    def __enter__(self) -> "Progress":
+        if not sys.stderr.isatty():
+            return lambda n_done, n_total: None
+        from tqdm import tqdm
+
+        bar = self._bar = tqdm(unit="row", delay=1.0, leave=False)
+
+        def show(n_done: int, n_total: int) -> None:
+            bar.total = n_total
+            bar.update(n_done)
+
+        return show
+
+    def __exit__(self, *error: object) -> None:
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+
+def main() -> None:
+    """Run the command; the exit status is 0 done, 1 failed, 2 wrong usage."""
+    cli(prog_name="offsky")

@@ -1,0 +1,51 @@
+"""Everything offsky raises on purpose.
+
+::
+
+    OffskyError
+    ├── ParameterError (ValueError)          sigma, maxiters, threads
+    ├── ExposureError (ValueError)           a file that is no usable exposure
+    │   ├── MissingFileError (FileNotFoundError)
+    │   └── ExposureMismatchError            exposures that do not go together
+    └── OutputError (OSError)                the output cannot be written
+        └── OutputExistsError (FileExistsError)
+
+A message is one line: which thing, what was found, what was expected, the way out.
+"""
+
+
+class OffskyError(Exception):
+    """Root of all errors that offsky raises on purpose."""
+
+
+class ParameterError(OffskyError, ValueError):
+    """A parameter outside its range."""
+
+
+class ExposureError(OffskyError, ValueError):
+    """An input that cannot be read as an exposure."""
+
+
+class MissingFileError(ExposureError, FileNotFoundError):
+    """An input file that is not there."""
+
+    # FileNotFoundError would print errno and file name in its own way.
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0]) if self.args else ""
+
+
+class ExposureMismatchError(ExposureError):
+    """Exposures that cannot be combined with each other."""
+
+
+class OutputError(OffskyError, OSError):
+    """An output that cannot be written."""
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0]) if self.args else ""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """An output that exists and may not be replaced."""

@@ -1,0 +1,139 @@
+"""What an exposure is to the algorithms: a shape, and rows of SCI, ERR and DQ."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from offsky.clip import Array
+
+
+class Rows(NamedTuple):
+    """The same rows of an exposure's SCI, ERR and DQ.
+
+    ``sci``, ``err`` and ``dq`` are (n_rows, nx), or (nints, n_rows, nx) for a cube;
+    SCI and ERR float32 or float64, DQ uint32, in any byte order. ERR or DQ is None
+    where the exposure has none. ``dq_flip`` is to be XORed into each DQ.
+    """
+
+    sci: Array
+    err: Array | None
+    dq: Array | None
+    dq_flip: int = 0
+
+
+class Scratch:
+    """Memory that the reads of one block of rows share, used again for the next."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, dtype=np.uint8)
+        self._used = self._wanted = 0
+
+    def clear(self) -> None:
+        """Give everything back; grow to what the last block would have needed."""
+        if self._wanted > self._memory.size:
+            self._memory = np.empty(self._wanted, dtype=np.uint8)
+        self._used = self._wanted = 0
+
+    def take(self, n_bytes: int) -> memoryview:
+        """Return `n_bytes` of memory, aligned for any sample."""
+        n_taken = -(-n_bytes // 64) * 64
+        self._wanted += n_taken
+        if self._used + n_taken > self._memory.size:
+            return memoryview(np.empty(n_bytes, dtype=np.uint8))
+        start, self._used = self._used, self._used + n_taken
+        return memoryview(self._memory[start : start + n_bytes])
+
+
+class Exposure(Protocol):
+    """One exposure, read piece by piece, by several threads at a time."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(ny, nx), or (nints, ny, nx)."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory that reading one row takes (all integrations; SCI, ERR and DQ)."""
+
+    def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
+        """Return rows [first, last); valid until `scratch` is cleared."""
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of SCI, None where it is not known."""
+
+    @property
+    def missing(self) -> list[str]:
+        """Those of ERR and DQ that the exposure does not have."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class ArrayExposure:
+    """An exposure whose arrays are in memory; they are never written to.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    sci : ndarray, shape (ny, nx) or (nints, ny, nx)
+        SCI.
+    err, dq : ndarray of the same shape, or None
+        ERR and DQ.
+    unit : str or None
+        Unit of SCI.
+    """
+
+    row_bytes = 0
+
+    def __init__(
+        self,
+        name: str,
+        sci: Array,
+        err: Array | None,
+        dq: Array | None,
+        unit: str | None = None,
+    ) -> None:
+        self.name = name
+        self.shape = sci.shape
+        self.unit = unit
+        self.missing = [key for key, array in (("ERR", err), ("DQ", dq)) if array is None]
+        self._sci = as_samples(sci)
+        self._err = None if err is None else as_samples(err)
+        self._dq = None if dq is None else as_flags(dq)
+
+    def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
+        """Return views of rows [first, last)."""
+        rows = (..., slice(first, last), slice(None))
+        return Rows(
+            self._sci[rows],
+            None if self._err is None else self._err[rows],
+            None if self._dq is None else self._dq[rows],
+        )
+
+    def in_memory(self) -> "ArrayExposure":
+        """Return the same exposure with arrays of its own, none of them on disk."""
+        copies = [None if a is None else np.array(a) for a in (self._sci, self._err, self._dq)]
+        return ArrayExposure(self.name, copies[0], copies[1], copies[2], self.unit)
+
+    def close(self) -> None:
+        """Do nothing: the arrays are their owner's."""
+
+
+def as_samples(array: Array) -> Array:
+    """Return SCI or ERR as the float32 or float64 it is, other types as float64."""
+    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+        return array
+    return array.astype(np.float64)
+
+
+def as_flags(array: Array) -> Array:
+    """Return DQ as uint32; flags of other integer types keep their bits."""
+    if array.dtype.kind == "u" and array.dtype.itemsize == 4:
+        return array
+    return array.astype(np.uint32)

@@ -1,0 +1,260 @@
+"""Files in, a file out, in bounded memory: `subtract_file` and `average_file`."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offsky.assemble import assemble
+from offsky.checks import check_backgrounds, check_target
+from offsky.combine import check_clip, count_threads
+from offsky.errors import ParameterError
+from offsky.io.average_file import set_cards, write_average
+from offsky.io.exposures import opened
+from offsky.io.fits import FitsExposure
+from offsky.io.fits_copy import FitsCopy, can_copy
+from offsky.io.fits_rewrite import FitsRewrite
+from offsky.io.models import is_asdf
+from offsky.io.output import atomic_output, check_output
+from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
+from offsky.provenance import STATUS_KEYWORD, Provenance, now
+from offsky.stream import Progress
+
+if TYPE_CHECKING:
+    from astropy.io import fits
+
+log = logging.getLogger(__name__)
+
+StrPath = str | os.PathLike[str]
+
+
+def subtract_file(
+    target_path: StrPath,
+    background_paths: Sequence[StrPath],
+    output_path: StrPath,
+    *,
+    sigma: float = 3.0,
+    maxiters: int | None = None,
+    overwrite: bool = False,
+    combined_path: StrPath | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Subtract the average of background files from a target file.
+
+    The files are read by blocks of rows, each byte once; memory does not grow with
+    the number of backgrounds. The output is the target's file but for SCI, DQ and a
+    few keywords of the primary header; the inputs are not changed.
+
+    Parameters
+    ----------
+    target_path : path-like
+        The exposure to subtract from: FITS (also gzipped or tile-compressed) or
+        ASDF, with SCI and DQ of shape (ny, nx) or (nints, ny, nx).
+    background_paths : sequence of path-like
+        The exposures to average. With none, the output is a copy with the status
+        SKIPPED.
+    output_path : path-like
+        The file to write; it appears whole or not at all, and never replaces an
+        input.
+    sigma : float
+        Clipping threshold in standard deviations, above zero.
+    maxiters : int or None
+        Most clipping passes; None repeats until nothing is rejected, 0 clips
+        nothing.
+    overwrite : bool
+        Whether output files may replace existing ones.
+    combined_path : path-like or None
+        Where to write the average itself; None for nowhere.
+    threads : int or None
+        Threads to use; None for one a core. The result does not depend on it.
+    progress : callable or None
+        Called with the number of rows just done and that of all.
+
+    Returns
+    -------
+    Outcome
+        What was used, rejected and written.
+
+    Raises
+    ------
+    ParameterError
+        For parameters out of range.
+    ExposureError
+        For an input that is missing, damaged or does not fit.
+    OutputError
+        For an output that may not or cannot be written.
+    """
+    started = time.perf_counter()
+    check_clip(sigma, maxiters)
+    n_threads = count_threads(threads)
+    target_file, output = Path(target_path), Path(output_path)
+    background_files = [Path(path) for path in background_paths]
+    combined = None if combined_path is None else Path(combined_path)
+    for path in (output, combined):
+        if path is not None:
+            check_output(path, inputs=[target_file, *background_files], overwrite=overwrite)
+
+    if is_asdf(target_file) or is_asdf(output):
+        from offsky.modeljobs import subtract_model_file
+
+        outcome = subtract_model_file(
+            target_file,
+            background_files,
+            output,
+            sigma=sigma,
+            maxiters=maxiters,
+            overwrite=overwrite,
+            combined=combined,
+            threads=n_threads,
+            progress=progress,
+        )
+        return replace(outcome, elapsed_s=time.perf_counter() - started)
+
+    with FitsExposure(target_file) as target, opened(background_files) as backgrounds:
+        check_target(target)
+        check_backgrounds(backgrounds, target)
+        provenance = Provenance(tuple(b.name for b in backgrounds), sigma, maxiters)
+        with atomic_output(output, overwrite=overwrite) as part:
+            header = _new_header(target, output, provenance if backgrounds else None)
+            if not backgrounds:
+                log.warning("%s: no backgrounds, nothing is subtracted", target.name)
+                with closing(FitsCopy(target, part, header, unchanged=True)) as copy:
+                    copy.copy_rest()
+                    copy.finish()
+                return skipped(target.name, str(output), time.perf_counter() - started)
+
+            with closing(_start_copy(target, part, header)) as copy:
+                assembled = assemble(
+                    backgrounds,
+                    sigma=sigma,
+                    maxiters=maxiters,
+                    threads=n_threads,
+                    whole=combined is not None,
+                    consume=copy.subtract,
+                    alongside=[copy.copy_rest],
+                    progress=progress,
+                )
+                provenance = provenance.with_results(assembled)
+                set_cards(header, provenance)
+                copy.finish()
+            if combined is not None:
+                with atomic_output(combined, overwrite=overwrite) as combined_part:
+                    write_average(
+                        combined_part,
+                        combined.name,
+                        assembled.average,
+                        provenance,
+                        header=target.header,
+                        unit=backgrounds[0].unit,
+                    )
+    return completed(
+        assembled,
+        target=target.name,
+        backgrounds=provenance.backgrounds,
+        output=str(output),
+        combined=None if combined is None else str(combined),
+        unit=target.unit or backgrounds[0].unit,
+        elapsed_s=time.perf_counter() - started,
+    )
+
+
+def average_file(
+    background_paths: Sequence[StrPath],
+    output_path: StrPath,
+    *,
+    sigma: float = 3.0,
+    maxiters: int | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Average background files into one that can be a background itself.
+
+    Parameters
+    ----------
+    background_paths : sequence of path-like
+        The exposures to average, at least one.
+    output_path : path-like
+        The FITS file to write, with SCI, ERR and DQ of shape (ny, nx). A pixel
+        without any sample is NaN in SCI and ERR.
+    sigma, maxiters, overwrite, threads, progress
+        As for `subtract_file`.
+
+    Returns
+    -------
+    Outcome
+        What was used, rejected and written.
+
+    Raises
+    ------
+    ParameterError, ExposureError, OutputError
+        As for `subtract_file`.
+    """
+    started = time.perf_counter()
+    check_clip(sigma, maxiters)
+    n_threads = count_threads(threads)
+    output = Path(output_path)
+    files = [Path(path) for path in background_paths]
+    if not files:
+        raise ParameterError("no backgrounds to average; name at least one file")
+    if is_asdf(output):
+        raise ParameterError(f"{output}: an average is written as FITS; name it .fits")
+    check_output(output, inputs=files, overwrite=overwrite)
+    with opened(files) as backgrounds:
+        check_backgrounds(backgrounds)
+        assembled = assemble(
+            backgrounds,
+            sigma=sigma,
+            maxiters=maxiters,
+            threads=n_threads,
+            whole=True,
+            progress=progress,
+        )
+        names = tuple(background.name for background in backgrounds)
+        first = backgrounds[0]
+        with atomic_output(output, overwrite=overwrite) as part:
+            write_average(
+                part,
+                output.name,
+                assembled.average,
+                Provenance(names, sigma, maxiters).with_results(assembled),
+                header=first.header if isinstance(first, FitsExposure) else None,
+                unit=first.unit,
+            )
+    return completed(
+        assembled,
+        target=None,
+        backgrounds=names,
+        output=str(output),
+        combined=None,
+        unit=first.unit,
+        elapsed_s=time.perf_counter() - started,
+    )
+
+
+def _new_header(
+    target: FitsExposure, output: Path, provenance: Provenance | None
+) -> "fits.Header":
+    """Return the target's primary header as the output will have it."""
+    header = target.header.copy()
+    for key in ("CHECKSUM", "DATASUM"):
+        header.remove(key, ignore_missing=True)
+    header["FILENAME"] = output.name
+    header["DATE"] = now()
+    header[STATUS_KEYWORD] = (SKIPPED if provenance is None else COMPLETE, "Background subtraction")
+    if provenance is not None:
+        set_cards(header, provenance)
+        for line in provenance.history():
+            header.add_history(line)
+    return header
+
+
+def _start_copy(target: FitsExposure, part: Path, header: "fits.Header") -> FitsCopy | FitsRewrite:
+    if can_copy(target):
+        return FitsCopy(target, part, header)
+    return FitsRewrite(target, part, header)

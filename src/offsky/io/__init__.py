@@ -1,0 +1,1 @@
+"""Files in, files out: nothing else in offsky touches the disk."""

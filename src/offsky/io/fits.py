@@ -1,0 +1,362 @@
+"""Read JWST exposures from FITS files, by rows.
+
+`astropy.io.fits` tells where each extension's pixels begin and what they are; they
+are then read straight into the memory that the average works on. Compressed and
+unusual arrays are read through astropy itself.
+"""
+
+import gzip
+import io
+import os
+import shutil
+import tempfile
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyError
+
+from offsky.clip import Array
+from offsky.errors import ExposureError, MissingFileError
+from offsky.exposure import Rows, Scratch, as_flags, as_samples
+
+# FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
+# same as its top bit inverted.
+TOP_BIT = 0x80000000
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where one header-data unit lies in its file, in bytes."""
+
+    name: str
+    header_start: int
+    data_start: int
+    end: int
+
+
+class _ArrayReader(Protocol):
+    """Reads rows of one array."""
+
+    shape: tuple[int, ...]
+    row_bytes: int
+    flip: int
+
+    def read_rows(self, first: int, last: int, scratch: Scratch) -> Array: ...
+
+
+class RawArray:
+    """Pixels that can be read as they are on disk: big-endian, unscaled.
+
+    Attributes
+    ----------
+    offset : int
+        First byte in the file.
+    shape : tuple of int
+        (ny, nx) or (nints, ny, nx).
+    dtype : numpy.dtype
+        Big-endian float32, float64 or uint32.
+    flip : int
+        What the stored values are to be XORed with.
+    """
+
+    def __init__(
+        self, file: IO[bytes], name: str, offset: int, shape: tuple[int, ...], dtype: str, flip: int
+    ) -> None:
+        self.offset = offset
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.flip = flip
+        self.row_bytes = self.dtype.itemsize * int(np.prod(shape[:-2] + shape[-1:]))
+        self.name = name
+        self._file = file
+
+    def offset_of(self, plane: int, row: int) -> int:
+        """Return the byte at which a row of a plane begins."""
+        n_rows, n_columns = self.shape[-2:]
+        return self.offset + (plane * n_rows + row) * n_columns * self.dtype.itemsize
+
+    @property
+    def n_planes(self) -> int:
+        """Integrations, 1 for an image."""
+        return self.shape[0] if len(self.shape) == 3 else 1
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all pixels."""
+        return self.row_bytes * self.shape[-2]
+
+    def read_plane_rows(self, plane: int, first: int, last: int, scratch: Scratch) -> Array:
+        """Read rows [first, last) of one plane into `scratch`."""
+        n_columns = self.shape[-1]
+        memory = scratch.take((last - first) * n_columns * self.dtype.itemsize)
+        read_exactly(self._file.fileno(), memory, self.offset_of(plane, first), self.name)
+        return np.frombuffer(memory, dtype=self.dtype).reshape(last - first, n_columns)
+
+    def read_rows(self, first: int, last: int, scratch: Scratch) -> Array:
+        """Read rows [first, last) of every plane into `scratch`."""
+        n_columns = self.shape[-1]
+        plane_bytes = (last - first) * n_columns * self.dtype.itemsize
+        memory = scratch.take(plane_bytes * self.n_planes)
+        for plane in range(self.n_planes):
+            read_exactly(
+                self._file.fileno(),
+                memory[plane * plane_bytes : (plane + 1) * plane_bytes],
+                self.offset_of(plane, first),
+                self.name,
+            )
+        rows = np.frombuffer(memory, dtype=self.dtype)
+        return rows.reshape(*self.shape[:-2], last - first, n_columns)
+
+
+class _SectionArray:
+    """An array that astropy has to decompress, scale or convert."""
+
+    flip = 0
+
+    def __init__(self, hdu: Any, name: str, shape: tuple[int, ...], lock: Lock, dq: bool) -> None:
+        self.shape = shape
+        self.row_bytes = 8 * int(np.prod(shape[:-2] + shape[-1:]))
+        self._hdu = hdu
+        self._name = name
+        self._lock = lock
+        self._dq = dq
+
+    def read_rows(self, first: int, last: int, scratch: Scratch) -> Array:
+        """Return rows [first, last) of every plane."""
+        lead = (slice(None),) * (len(self.shape) - 2)
+        with self._lock:  # astropy's file objects know one position
+            try:
+                rows = np.asarray(self._hdu.section[(*lead, slice(first, last), slice(None))])
+            except (OSError, ValueError, TypeError, RuntimeError) as error:
+                raise ExposureError(
+                    f"{self._name}: rows {first} to {last} cannot be read ({error}); "
+                    "fetch the file again"
+                ) from error
+        return as_flags(rows) if self._dq else as_samples(rows)
+
+
+class FitsExposure:
+    """A JWST exposure in a FITS file.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.fits``, also gzipped or tile-compressed.
+
+    Attributes
+    ----------
+    name : str
+        The file's name.
+    path : Path
+        The file.
+    shape : tuple of int
+        (ny, nx), or (nints, ny, nx).
+    row_bytes : int
+        Memory for one row of SCI, ERR and DQ.
+    header : astropy.io.fits.Header
+        The primary header.
+    unit : str or None
+        BUNIT of SCI.
+    extents : list of Extent
+        The file's header-data units.
+    missing : list of str
+        Those of ERR and DQ that the file does not have.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    ExposureError
+        If it is not FITS, not whole, or has no image to work on.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.name = self.path.name
+        self.file = _open_plain(self.path)
+        try:
+            self._examine()
+        except BaseException:
+            self.close()
+            raise
+
+    def _examine(self) -> None:
+        try:
+            with warnings.catch_warnings():
+                # Damage is told in our own words below.
+                warnings.simplefilter("ignore")
+                # A handle of astropy's own: the raw reads never move its position.
+                own = io.FileIO(os.dup(self.file.fileno()))
+                self.hdus = fits.open(own, mode="readonly", memmap=False)
+                infos = [hdu.fileinfo() for hdu in self.hdus]
+        except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as error:
+            raise ExposureError(
+                f"{self.path}: not a FITS file that can be read "
+                f"({_first_line(error)}); expected a JWST exposure"
+            ) from error
+        self.extents = [
+            Extent(hdu.name, info["hdrLoc"], info["datLoc"], info["datLoc"] + info["datSpan"])
+            for hdu, info in zip(self.hdus, infos, strict=True)
+        ]
+        self._check_whole()
+        self.header = self.hdus[0].header
+
+        sci_hdu = self._find("SCI")
+        if sci_hdu is None:
+            names = ", ".join(extent.name for extent in self.extents)
+            raise ExposureError(
+                f"{self.path}: no SCI image among its extensions ({names}); "
+                "expected a calibrated exposure such as _rate.fits"
+            )
+        lock = Lock()
+        self.sci = self._reader(sci_hdu, lock)
+        self.shape = self.sci.shape
+        if len(self.shape) not in (2, 3) or 0 in self.shape:
+            raise ExposureError(
+                f"{self.path}: SCI has the shape {self.shape}; expected (rows, columns) or "
+                "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
+            )
+        unit = sci_hdu.header.get("BUNIT")
+        self.unit = str(unit).strip() if unit else None
+        self.err = self._companion("ERR", lock)
+        self.dq = self._companion("DQ", lock)
+        readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
+        self.missing = [name for name, reader in readers.items() if reader is None]
+        self.row_bytes = sum(reader.row_bytes for reader in readers.values() if reader)
+        if all(isinstance(reader, RawArray) for reader in readers.values() if reader):
+            self.hdus.close()
+
+    def _check_whole(self) -> None:
+        size = os.fstat(self.file.fileno()).st_size
+        end = self.extents[-1].end
+        if size < end:
+            raise ExposureError(
+                f"{self.path}: the file is cut short, {size} bytes where its headers "
+                f"promise {end}; fetch it again"
+            )
+        if size > end and os.pread(self.file.fileno(), 2880, end).strip(b"\0 "):
+            raise ExposureError(
+                f"{self.path}: the file is damaged or cut short, the last {size - end} bytes "
+                "are no FITS extension; fetch it again"
+            )
+
+    def _find(self, name: str) -> Any:
+        found = [hdu for hdu in self.hdus if hdu.name == name]
+        if len(found) > 1:
+            raise ExposureError(
+                f"{self.path}: {len(found)} {name} extensions; expected one (a file of many "
+                "slits is to be split first)"
+            )
+        if not found or not found[0].is_image:
+            return None
+        return found[0]
+
+    def _companion(self, name: str, lock: Lock) -> "_ArrayReader | None":
+        hdu = self._find(name)
+        if hdu is None:
+            return None
+        reader = self._reader(hdu, lock)
+        if reader.shape != self.shape:
+            raise ExposureError(
+                f"{self.path}: {name} has the shape {reader.shape}, SCI {self.shape}; "
+                "expected the same"
+            )
+        return reader
+
+    def _reader(self, hdu: Any, lock: Lock) -> "_ArrayReader":
+        header = hdu.header
+        dq = hdu.name == "DQ"
+        shape = tuple(int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1))
+        scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+        stored = {(-32, 0): ">f4", (-64, 0): ">f8"}
+        if dq:
+            stored = {(32, 0): ">u4", (32, TOP_BIT): ">u4"}
+        dtype = stored.get((header["BITPIX"], zero))
+        if dtype is None or scale != 1 or isinstance(hdu, fits.CompImageHDU):
+            return _SectionArray(hdu, str(self.path), shape, lock, dq)
+        offset = hdu.fileinfo()["datLoc"]
+        return RawArray(self.file, str(self.path), offset, shape, dtype, int(zero))
+
+    def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
+        """Read rows [first, last) of SCI, ERR and DQ; valid until `scratch` is cleared."""
+        return Rows(
+            self.sci.read_rows(first, last, scratch),
+            None if self.err is None else self.err.read_rows(first, last, scratch),
+            None if self.dq is None else self.dq.read_rows(first, last, scratch),
+            0 if self.dq is None else self.dq.flip,
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        if hasattr(self, "hdus"):
+            self.hdus.close()
+        self.file.close()
+
+    def __enter__(self) -> Self:
+        """Return the exposure, to be closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+
+def read_exactly(fd: int, memory: memoryview, offset: int, name: str) -> None:
+    """Fill `memory` from `offset` of an open file, or raise ExposureError."""
+    while memory:
+        try:
+            n_read = os.preadv(fd, [memory], offset)
+        except OSError as error:
+            raise ExposureError(f"{name}: reading failed ({error.strerror})") from error
+        if n_read == 0:
+            raise ExposureError(
+                f"{name}: the file ended at byte {offset} while it was read; "
+                "was it being written? Fetch it again"
+            )
+        memory = memory[n_read:]
+        offset += n_read
+
+
+def _open_plain(path: Path) -> IO[bytes]:
+    """Open a file unbuffered; a gzipped one as an unzipped temporary copy."""
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path}: no such file; check the name") from error
+    except OSError as error:
+        raise ExposureError(f"{path}: cannot be opened ({error.strerror})") from error
+    if os.pread(file.fileno(), 2, 0) != _GZIP_MAGIC:
+        return file
+    with file:
+        plain = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (returned open)
+        try:
+            with gzip.open(file) as unzipped:
+                shutil.copyfileobj(unzipped, plain, 2**20)
+        except (OSError, EOFError, zlib.error) as error:
+            plain.close()
+            raise ExposureError(
+                f"{path}: cannot be unzipped ({_first_line(error)}); fetch it again"
+            ) from error
+        except BaseException:
+            plain.close()
+            raise
+    return plain  # type: ignore[return-value]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+

@@ -1,0 +1,77 @@
+"""Write a subtracted target through astropy: for compressed and unusual files.
+
+The whole target is in memory. Use `offsky.io.fits_copy` where it can be used.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from offsky.clip import ClippedMean
+from offsky.exposure import as_flags
+from offsky.io.fits import FitsExposure
+from offsky.subtract import subtract_rows
+
+
+class FitsRewrite:
+    """The target as astropy writes it, with new SCI, DQ and primary header.
+
+    Parameters
+    ----------
+    target : FitsExposure
+        The target.
+    path : Path
+        An existing file to fill.
+    header : astropy.io.fits.Header
+        The new primary header.
+    """
+
+    def __init__(self, target: FitsExposure, path: Path, header: fits.Header) -> None:
+        self._path = path
+        self._header = header
+        self._hdus = fits.open(target.path, memmap=False)
+        # In the machine's byte order and unscaled: what BSCALE made of it.
+        self._sci = self._native("SCI")
+        self._dq = as_flags(self._native("DQ"))
+
+    def _native(self, name: str) -> np.ndarray:
+        data = np.array(self._hdus[name].data)
+        return data.astype(data.dtype.newbyteorder("="))
+
+    def copy_rest(self) -> None:
+        """Do nothing: all is written at the end."""
+
+    def subtract(self, first: int, last: int, average: ClippedMean) -> None:
+        """Subtract the average from rows [first, last) in memory."""
+        rows = (..., slice(first, last), slice(None))
+        result = subtract_rows(self._sci[rows], self._dq[rows], 0, average)
+        self._sci[rows], self._dq[rows] = result.sci, result.dq
+
+    def finish(self) -> None:
+        """Write the file."""
+        for name, data in (("SCI", self._sci), ("DQ", self._dq)):
+            i = self._hdus.index_of(name)
+            self._hdus[i] = _replaced(self._hdus[i], data)
+        self._hdus[0].header = self._header
+        with warnings.catch_warnings():
+            # Oddities of the target that astropy mends or remarks upon are not ours.
+            warnings.simplefilter("ignore")
+            self._hdus.writeto(self._path, overwrite=True, output_verify="silentfix")
+        self.close()
+
+    def close(self) -> None:
+        """Close the target."""
+        self._hdus.close()
+
+
+def _replaced(hdu: fits.hdu.base.ExtensionHDU, data: np.ndarray) -> fits.hdu.base.ExtensionHDU:
+    """Return an extension with other pixels; compressed ones without any loss."""
+    header = hdu.header.copy()
+    for key in ("BSCALE", "BZERO", "CHECKSUM", "DATASUM"):
+        header.remove(key, ignore_missing=True)
+    if not isinstance(hdu, fits.CompImageHDU):
+        return fits.ImageHDU(data, header)
+    # Quantised floats, astropy's default, would round SCI.
+    return fits.CompImageHDU(data, header, compression_type="GZIP_2", quantize_level=0.0)

@@ -1,0 +1,100 @@
+"""JWST data models as exposures, and files that only `stdatamodels` can read."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offsky.errors import ExposureError, MissingFileError
+from offsky.exposure import ArrayExposure
+
+
+def open_model(path: str | os.PathLike[str]) -> Any:
+    """Open a file as the data model it says it is.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.fits`` or ``.asdf``.
+
+    Returns
+    -------
+    JwstDataModel
+        To be closed by the caller.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    ExposureError
+        If it cannot be opened.
+    """
+    from stdatamodels.jwst import datamodels
+
+    if not Path(path).exists():
+        raise MissingFileError(f"{path}: no such file; check the name")
+    try:
+        return datamodels.open(os.fspath(path))
+    except Exception as error:
+        # Whatever asdf and the schemas raise for a damaged file.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ExposureError(
+            f"{path}: cannot be opened as a JWST data model ({reason}); "
+            "expected an exposure such as _rate.fits"
+        ) from error
+
+
+def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
+    """Look at a data model as an exposure, without changing it.
+
+    Arrays are taken as the model holds them: reading an attribute such as
+    ``model.err`` could create a default in the caller's model.
+
+    Parameters
+    ----------
+    model : JwstDataModel
+        With ``data``, and with ``err`` and ``dq`` where it has them.
+    name : str or None
+        What messages call it; None for its file name.
+
+    Returns
+    -------
+    ArrayExposure
+
+    Raises
+    ------
+    ExposureError
+        If it has no image to work on.
+    """
+    name = name or model_name(model)
+    arrays: dict[str, np.ndarray] = {}
+    for key in ("data", "err", "dq"):
+        value = model.instance.get(key)
+        if value is not None:
+            arrays[key] = np.asarray(value)
+    sci = arrays.get("data")
+    if sci is None or sci.ndim not in (2, 3) or 0 in sci.shape:
+        found = "no data" if sci is None else f"data of shape {sci.shape}"
+        raise ExposureError(
+            f"{name}: {type(model).__name__} with {found}; expected (rows, columns) or "
+            "(integrations, rows, columns), such as a rate product"
+        )
+    for key in ("err", "dq"):
+        if key in arrays and arrays[key].shape != sci.shape:
+            raise ExposureError(
+                f"{name}: {key} has the shape {arrays[key].shape}, data {sci.shape}; "
+                "expected the same"
+            )
+    unit = model.meta.bunit_data
+    return ArrayExposure(name, sci, arrays.get("err"), arrays.get("dq"), unit)
+
+
+def model_name(model: Any) -> str:
+    """Return a model's file name, or its type where it has none."""
+    return str(model.meta.filename or type(model).__name__)
+
+
+def is_asdf(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path names an ASDF file."""
+    return Path(path).suffix.lower() == ".asdf"

@@ -1,0 +1,247 @@
+"""Data models in, a data model out: `subtract` and `average`."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from offsky.assemble import Assembled, assemble
+from offsky.checks import check_backgrounds
+from offsky.clip import ClippedMean
+from offsky.combine import check_clip, count_threads
+from offsky.errors import ParameterError
+from offsky.exposure import Exposure
+from offsky.io.exposures import open_exposure
+from offsky.io.models import model_exposure, model_name, open_model
+from offsky.io.output import atomic_output
+from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
+from offsky.provenance import Provenance
+from offsky.stream import Progress
+from offsky.subtract import subtract_rows
+
+log = logging.getLogger(__name__)
+
+StrPath = str | os.PathLike[str]
+
+
+def subtract(
+    target: Any,
+    backgrounds: Sequence[Any],
+    sigma: float = 3.0,
+    maxiters: int | None = None,
+    threads: int | None = None,
+) -> Any:
+    """Subtract the average of background exposures from a target exposure.
+
+    Parameters
+    ----------
+    target : JwstDataModel or path-like
+        The exposure to subtract from, ``data`` of shape (ny, nx) or (nints, ny, nx).
+        A model passed in is not changed.
+    backgrounds : sequence of JwstDataModel or path-like
+        The exposures to average, images and cubes in any mixture; not changed. With
+        none, the result is a copy with the status SKIPPED.
+    sigma : float
+        Clipping threshold in standard deviations, above zero.
+    maxiters : int or None
+        Most clipping passes; None repeats until nothing is rejected, 0 clips
+        nothing.
+    threads : int or None
+        Threads to use; None for one a core. The result does not depend on it.
+
+    Returns
+    -------
+    JwstDataModel
+        A new model of the target's own type: ``data`` minus the average in every
+        plane, ``dq`` OR the average's, ``err`` as it was;
+        ``meta.cal_step.bkg_subtract`` COMPLETE. Where no background has a sample
+        left, ``data`` stays as it is; the number of such pixels is the keyword
+        OFFNUNCV in ``extra_fits``.
+
+    Raises
+    ------
+    ParameterError
+        For parameters out of range.
+    ExposureError
+        For an input that is missing, damaged or does not fit.
+    """
+    check_clip(sigma, maxiters)
+    with _opened_model(target) as model:
+        result, _ = _subtract(model, backgrounds, sigma, maxiters, count_threads(threads), None)
+        return result
+
+
+def average(
+    backgrounds: Sequence[Any],
+    sigma: float = 3.0,
+    maxiters: int | None = None,
+    threads: int | None = None,
+) -> Any:
+    """Average background exposures, rejecting outliers pixel by pixel.
+
+    Parameters
+    ----------
+    backgrounds : sequence of JwstDataModel or path-like
+        At least one; images and cubes in any mixture. Not changed.
+    sigma, maxiters, threads
+        As for `subtract`.
+
+    Returns
+    -------
+    ImageModel
+        ``data``, ``err`` and ``dq`` of shape (ny, nx); ``data`` and ``err`` are NaN
+        where no sample was left.
+
+    Raises
+    ------
+    ParameterError
+        For parameters out of range, or an empty list.
+    ExposureError
+        For an input that is missing, damaged or does not fit.
+
+    Notes
+    -----
+    See `offsky.clipped_mean` for the formulas. A cube is first averaged along its
+    integrations in the same way.
+    """
+    from stdatamodels.jwst import datamodels
+
+    check_clip(sigma, maxiters)
+    if not backgrounds:
+        raise ParameterError("no backgrounds to average; give at least one")
+    with _opened(backgrounds) as exposures:
+        check_backgrounds(exposures)
+        assembled = assemble(
+            exposures,
+            sigma=sigma,
+            maxiters=maxiters,
+            threads=count_threads(threads),
+            whole=True,
+        )
+        provenance = Provenance(tuple(e.name for e in exposures), sigma, maxiters)
+        model = datamodels.ImageModel(assembled.average.sci)
+        model.err = assembled.average.err
+        model.dq = assembled.average.dq
+        model.meta.bunit_data = model.meta.bunit_err = exposures[0].unit
+        _record(model, provenance.with_results(assembled))
+        return model
+
+
+def subtract_model_file(
+    target: Path,
+    backgrounds: Sequence[Path],
+    output: Path,
+    *,
+    sigma: float,
+    maxiters: int | None,
+    overwrite: bool,
+    combined: Path | None,
+    threads: int,
+    progress: Progress | None,
+) -> Outcome:
+    """Do the work of `subtract_file` where the target or the output is ASDF."""
+    if combined is not None:
+        raise ParameterError("the average of an ASDF target is not saved; use offsky average")
+    with open_model(target) as model, atomic_output(output, overwrite=overwrite) as part:
+        result, assembled = _subtract(model, backgrounds, sigma, maxiters, threads, progress)
+        # stdatamodels chooses the format by the name, and writes the name into the
+        # file: save under the final one, in a folder beside.
+        with closing(result), TemporaryDirectory(dir=output.parent, prefix=".") as folder:
+            saved = Path(folder) / output.name
+            result.save(os.fspath(saved))
+            saved.replace(part)
+        unit = model.meta.bunit_data
+    if assembled is None:
+        return skipped(target.name, str(output), 0.0)
+    return completed(
+        assembled,
+        target=target.name,
+        backgrounds=tuple(path.name for path in backgrounds),
+        output=str(output),
+        combined=None,
+        unit=unit,
+        elapsed_s=0.0,
+    )
+
+
+def _subtract(
+    target: Any,
+    backgrounds: Sequence[Any],
+    sigma: float,
+    maxiters: int | None,
+    threads: int,
+    progress: Progress | None,
+) -> tuple[Any, Assembled | None]:
+    """Return the subtracted copy of a model, and the average."""
+    exposure = model_exposure(target)
+    if not backgrounds:
+        log.warning("%s: no backgrounds, nothing is subtracted", exposure.name)
+        result = target.copy()
+        result.meta.cal_step.bkg_subtract = SKIPPED
+        return result, None
+    with _opened(backgrounds) as exposures:
+        check_backgrounds(exposures, exposure)
+        result = target.copy()
+        result.data = np.array(result.data)
+        result.dq = np.array(result.dq)
+        sci, dq = result.data, result.dq
+
+        def consume(first: int, last: int, block: ClippedMean) -> None:
+            rows = (..., slice(first, last), slice(None))
+            subtracted = subtract_rows(sci[rows], dq[rows], 0, block)
+            sci[rows], dq[rows] = subtracted.sci, subtracted.dq
+
+        assembled = assemble(
+            exposures,
+            sigma=sigma,
+            maxiters=maxiters,
+            threads=threads,
+            whole=False,
+            consume=consume,
+            progress=progress,
+        )
+        provenance = Provenance(tuple(e.name for e in exposures), sigma, maxiters)
+        _record(result, provenance.with_results(assembled))
+        result.meta.cal_step.bkg_subtract = COMPLETE
+        return result, assembled
+
+
+def _record(model: Any, provenance: Provenance) -> None:
+    """Write provenance into a model, as keywords of its primary header."""
+    cards = {key: (value, comment) for key, value, comment in provenance.cards()}
+    extra = model.instance.setdefault("extra_fits", {}).setdefault("PRIMARY", {})
+    kept = [card for card in extra.get("header", []) if card[0] not in cards]
+    extra["header"] = [*kept, *([key, value, comment] for key, (value, comment) in cards.items())]
+    for line in provenance.history():
+        model.history.append({"description": line})
+
+
+@contextmanager
+def _opened_model(target: Any) -> Iterator[Any]:
+    """Open a model by its path; leave one passed in open."""
+    if not isinstance(target, str | os.PathLike):
+        yield target
+        return
+    with open_model(target) as model:
+        yield model
+
+
+@contextmanager
+def _opened(backgrounds: Sequence[Any]) -> Iterator[list[Exposure]]:
+    """Open the paths among the backgrounds; look at models as they are."""
+    exposures: list[Exposure] = []
+    try:
+        for background in backgrounds:
+            if isinstance(background, str | os.PathLike):
+                exposures.append(open_exposure(Path(background)))
+            else:
+                exposures.append(model_exposure(background, model_name(background)))
+        yield exposures
+    finally:
+        for exposure in exposures:
+            exposure.close()

@@ -1,0 +1,103 @@
+"""What came of one subtraction or average, as values."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from offsky.assemble import Assembled
+
+COMPLETE, SKIPPED = "COMPLETE", "SKIPPED"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done, with which files, and how it went.
+
+    Attributes
+    ----------
+    status : str
+        "COMPLETE", or "SKIPPED" where there was nothing to subtract.
+    target : str or None
+        The target's file; None for an average alone.
+    backgrounds : tuple of str
+        The background files.
+    output : str or None
+        The file written.
+    combined : str or None
+        The file with the average, where it was asked for.
+    n_samples : int
+        Samples read: pixels of all backgrounds and integrations.
+    n_rejected : tuple of int
+        Samples clipped, for each background.
+    n_uncovered : int
+        Pixels at which no background had a sample left: not subtracted.
+    n_err_estimated : int
+        Pixels at which a kept sample without finite ERR took the others' mean.
+    median_level : float or None
+        Median of the average; None where it has no pixel.
+    unit : str or None
+        Unit of that level.
+    elapsed_s : float
+        Wall time.
+    """
+
+    status: str
+    target: str | None
+    backgrounds: tuple[str, ...]
+    output: str | None
+    combined: str | None
+    n_samples: int
+    n_rejected: tuple[int, ...]
+    n_uncovered: int
+    n_err_estimated: int
+    median_level: float | None
+    unit: str | None
+    elapsed_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the attributes by name, ready for JSON."""
+        return asdict(self)
+
+
+def completed(
+    assembled: Assembled,
+    *,
+    target: str | None,
+    backgrounds: tuple[str, ...],
+    output: str | None,
+    combined: str | None,
+    unit: str | None,
+    elapsed_s: float,
+) -> Outcome:
+    """Return the outcome of an average that was made."""
+    return Outcome(
+        status=COMPLETE,
+        target=target,
+        backgrounds=backgrounds,
+        output=output,
+        combined=combined,
+        n_samples=assembled.n_samples,
+        n_rejected=tuple(int(n) for n in assembled.average.n_rejected),
+        n_uncovered=assembled.n_uncovered,
+        n_err_estimated=assembled.average.n_err_estimated,
+        median_level=assembled.median_level,
+        unit=unit,
+        elapsed_s=elapsed_s,
+    )
+
+
+def skipped(target: str, output: str, elapsed_s: float) -> Outcome:
+    """Return the outcome of a target that was copied as it is."""
+    return Outcome(
+        status=SKIPPED,
+        target=target,
+        backgrounds=(),
+        output=output,
+        combined=None,
+        n_samples=0,
+        n_rejected=(),
+        n_uncovered=0,
+        n_err_estimated=0,
+        median_level=None,
+        unit=None,
+        elapsed_s=elapsed_s,
+    )

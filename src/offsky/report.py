@@ -1,0 +1,52 @@
+"""What a run tells a person, as text."""
+
+import json
+from pathlib import Path
+
+from offsky.outcome import SKIPPED, Outcome
+
+
+def render_summary(outcome: Outcome) -> str:
+    """Return a short account of what was done, one fact a line."""
+    if outcome.status == SKIPPED:
+        return f"SKIPPED: no backgrounds; {outcome.output} is a copy of {outcome.target}"
+    lines = []
+    if outcome.target is not None:
+        lines.append(("target", outcome.target))
+    lines.append(("backgrounds", f"{len(outcome.backgrounds)}: {_names(outcome.backgrounds)}"))
+    n_rejected = sum(outcome.n_rejected)
+    lines.append(
+        (
+            "rejected",
+            f"{n_rejected:,} of {outcome.n_samples:,} samples "
+            f"({n_rejected / max(outcome.n_samples, 1):.2%})",
+        )
+    )
+    effect = "not averaged" if outcome.target is None else "left as they were"
+    lines.append(
+        ("uncovered", f"{outcome.n_uncovered:,} pixels without a sample, {effect}")
+        if outcome.n_uncovered
+        else ("uncovered", "none")
+    )
+    if outcome.n_err_estimated:
+        lines.append(("ERR", f"{outcome.n_err_estimated:,} estimated from the other samples"))
+    level = "none" if outcome.median_level is None else f"{outcome.median_level:.6g}"
+    lines.append(("median level", f"{level} {outcome.unit or ''}".rstrip()))
+    if outcome.combined is not None:
+        lines.append(("average", outcome.combined))
+    lines.append(("written", str(outcome.output)))
+    lines.append(("time", f"{outcome.elapsed_s:.2f} s"))
+    return "\n".join(f"{label + ':':<13} {text}" for label, text in lines)
+
+
+def render_json(outcome: Outcome) -> str:
+    """Return the outcome as one JSON object."""
+    return json.dumps(outcome.as_dict())
+
+
+def _names(names: tuple[str, ...]) -> str:
+    """Return the first few names."""
+    shown = [Path(name).name for name in names[:3]]
+    if len(names) > len(shown):
+        shown.append(f"and {len(names) - len(shown)} more")
+    return ", ".join(shown)

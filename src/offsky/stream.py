@@ -1,0 +1,94 @@
+"""Average exposures block by block of rows, on several threads."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offsky.clip import ClippedMean
+from offsky.combine import combine_rows
+from offsky.exposure import Exposure, Scratch
+from offsky.memory import block_rows
+
+Consumer = Callable[[int, int, ClippedMean], None]
+Progress = Callable[[int, int], None]
+
+
+def stream_average(
+    exposures: Sequence[Exposure],
+    consume: Consumer,
+    *,
+    sigma: float,
+    maxiters: int | None,
+    threads: int,
+    alongside: Sequence[Callable[[], None]] = (),
+    rows_per_block: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.int64], int]:
+    """Average exposures and hand over the result block by block.
+
+    Each row of each exposure is read once. In memory are, at a time, one block of
+    rows of all exposures for each thread.
+
+    Parameters
+    ----------
+    exposures : sequence of Exposure
+        At least one, all of the same (ny, nx).
+    consume : callable
+        Called with (first row, last row + 1, average of these rows), once for each
+        row, in any order and from several threads at a time.
+    sigma, maxiters
+        As in `offsky.clipped_mean`.
+    threads : int
+        Threads to work on.
+    alongside : sequence of callables
+        Other work for the same threads, begun first.
+    rows_per_block : int or None
+        Height of a block; None to fit the memory. The result does not depend on it.
+    progress : callable or None
+        Called with the number of rows just done and that of all.
+
+    Returns
+    -------
+    n_rejected : ndarray of int64, shape (n_exposures,)
+        Samples of each exposure that were clipped.
+    n_err_estimated : int
+        Times that the ERR of a kept sample was estimated.
+    """
+    n_rows = exposures[0].shape[-2]
+    height = rows_per_block or block_rows(
+        sum(exposure.row_bytes for exposure in exposures), n_rows, threads
+    )
+    scratches: SimpleQueue[Scratch] = SimpleQueue()
+    for _ in range(threads):
+        scratches.put(Scratch())
+
+    def work(first: int) -> tuple[NDArray[np.int64], int]:
+        last = min(first + height, n_rows)
+        scratch = scratches.get()
+        try:
+            scratch.clear()
+            rows = [exposure.read_rows(first, last, scratch) for exposure in exposures]
+            average = combine_rows(rows, sigma=sigma, maxiters=maxiters)
+        finally:
+            scratches.put(scratch)
+        consume(first, last, average)
+        if progress is not None:
+            progress(last - first, n_rows)
+        return average.n_rejected, average.n_err_estimated
+
+    pool = ThreadPoolExecutor(threads)
+    try:
+        others = [pool.submit(task) for task in alongside]
+        blocks = [pool.submit(work, first) for first in range(0, n_rows, height)]
+        wait([*others, *blocks], return_when=FIRST_EXCEPTION)
+        for other in others:
+            other.result()
+        parts = [block.result() for block in blocks]
+    finally:
+        # After an error, or Ctrl-C, blocks not yet begun are not begun.
+        pool.shutdown(wait=True, cancel_futures=True)
+    n_rejected = np.sum([rejected for rejected, _ in parts], axis=0, dtype=np.int64)
+    return n_rejected, sum(n_estimated for _, n_estimated in parts)
