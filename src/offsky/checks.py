@@ -1,13 +1,43 @@
-"""Whether exposures go together: everything that needs no pixels."""
+"""Choose the backgrounds for a target and say so, before pixels are read."""
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from offsky.combine import MOST_EXPOSURES
 from offsky.errors import ExposureError, ExposureMismatchError
 from offsky.exposure import Exposure
+from offsky.placed import place_exposure
+from offsky.suitability import Candidate, Judgement, Policy, Verdict, clip_warning, judge
+from offsky.window import Placement
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The backgrounds to average.
+
+    Attributes
+    ----------
+    exposures : list of Exposure
+        Those used, each with the rows and columns of the target.
+    verdicts : tuple of Verdict
+        What became of every background given.
+    """
+
+    exposures: list[Exposure]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the exposures used."""
+        return tuple(exposure.name for exposure in self.exposures)
+
+    @property
+    def dropped(self) -> tuple[tuple[str, str], ...]:
+        """Names of the others, with the reason."""
+        return tuple((v.name, "; ".join(v.remarks)) for v in self.verdicts if v.fate == "dropped")
 
 
 def check_target(target: Exposure) -> None:
@@ -19,40 +49,86 @@ def check_target(target: Exposure) -> None:
         )
 
 
-def check_backgrounds(backgrounds: Sequence[Exposure], target: Exposure | None = None) -> None:
-    """Raise unless backgrounds can be averaged with each other, and fit the target.
+def choose_backgrounds(
+    target: Exposure | None,
+    backgrounds: Sequence[Exposure],
+    *,
+    policy: Policy,
+    sigma: float,
+    maxiters: int | None,
+) -> Choice:
+    """Judge backgrounds by their headers, log a table, and place those used.
 
     Parameters
     ----------
+    target : Exposure or None
+        What the average will be subtracted from.
     backgrounds : sequence of Exposure
         The exposures to average.
-    target : Exposure or None
-        What their average will be subtracted from.
+    policy : Policy
+        How strict to be.
+    sigma, maxiters
+        The clip's parameters, to warn where it cannot work.
+
+    Returns
+    -------
+    Choice
 
     Raises
     ------
     ExposureMismatchError
-        If one has other rows and columns.
+        Where one may not be used with the target.
     """
     if not backgrounds:
-        return
+        return Choice([], ())
     if len(backgrounds) > MOST_EXPOSURES:
         raise ExposureMismatchError(
             f"{len(backgrounds)} backgrounds; the most is {MOST_EXPOSURES}: average them in groups"
         )
-    reference = backgrounds[0] if target is None else target
-    role = "first background's" if target is None else "target's"
-    for background in backgrounds:
-        if background.shape[-2:] != reference.shape[-2:]:
-            raise ExposureMismatchError(
-                f"{background.name}: {_rows_columns(background)} where the {role} are "
-                f"{_rows_columns(reference)} ({reference.name}); use exposures of one subarray"
-            )
-        for extension, effect in (("ERR", "its errors count as unknown"), ("DQ", "it adds no flags")):
-            if extension in background.missing:
-                log.warning("%s: no %s image: %s", background.name, extension, effect)
+    judgement = judge(
+        None if target is None else _candidate(target),
+        [_candidate(background) for background in backgrounds],
+        policy,
+    )
+    used = [
+        placed
+        for background, verdict in zip(backgrounds, judgement.verdicts, strict=True)
+        if verdict.fate == "used"
+        and (placed := place_exposure(background, verdict.window, judgement.frame)) is not None
+    ]
+    _log_choice(judgement)
+    for exposure in used:
+        for extension, effect in (("ERR", "errors count as unknown"), ("DQ", "flags as none")):
+            if extension in exposure.missing:
+                log.warning("%s: no %s image, its %s", exposure.name, extension, effect)
+    useless_clip = clip_warning(len(used), sigma, maxiters)
+    if useless_clip is not None:
+        log.warning("%s", useless_clip)
+    return Choice(used, judgement.verdicts)
 
 
-def _rows_columns(exposure: Exposure) -> str:
+def warn_of_gaps(n_uncovered: int, n_err_estimated: int) -> None:
+    """Log what the averaging met that the headers could not tell."""
+    if n_uncovered:
+        log.warning("%d pixels have no background sample; they are not subtracted", n_uncovered)
+    if n_err_estimated:
+        log.warning(
+            "%d pixels have samples without a finite ERR; theirs was taken to be like the others'",
+            n_err_estimated,
+        )
+
+
+def _candidate(exposure: Exposure) -> Candidate:
     n_rows, n_columns = exposure.shape[-2:]
-    return f"{n_rows} rows by {n_columns} columns"
+    placement = Placement(exposure.name, (n_rows, n_columns), exposure.metadata)
+    return Candidate(placement, exposure.same_as)
+
+
+def _log_choice(judgement: Judgement) -> None:
+    width = max(len(verdict.name) for verdict in judgement.verdicts)
+    for verdict in judgement.verdicts:
+        remarks = "; ".join(verdict.remarks)
+        level = logging.WARNING if remarks else logging.INFO
+        log.log(level, "%-*s  %-7s  %s", width, verdict.name, verdict.fate, remarks)
+    for warning in judgement.warnings:
+        log.warning("%s", warning)

@@ -64,6 +64,12 @@ def _clip_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--overwrite", is_flag=True, help="Replace output files that exist."),
         click.option(
+            "--force",
+            is_flag=True,
+            help="Only warn of backgrounds of another configuration, given twice, or a target "
+            "subtracted before.",
+        ),
+        click.option(
             "--threads", type=int, default=None, metavar="N", help="[default: one a core]"
         ),
         click.option(

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from offsky.clip import Array
+from offsky.metadata import Metadata
 
 
 class Rows(NamedTuple):
@@ -63,8 +64,12 @@ class Exposure(Protocol):
         """Return rows [first, last); valid until `scratch` is cleared."""
 
     @property
-    def unit(self) -> str | None:
-        """Unit of SCI, None where it is not known."""
+    def metadata(self) -> Metadata:
+        """What its header says."""
+
+    @property
+    def same_as(self) -> object:
+        """Equal for two that are one and the same file or model."""
 
     @property
     def missing(self) -> list[str]:
@@ -85,8 +90,10 @@ class ArrayExposure:
         SCI.
     err, dq : ndarray of the same shape, or None
         ERR and DQ.
-    unit : str or None
-        Unit of SCI.
+    metadata : Metadata
+        What its header says.
+    same_as : object
+        Equal for two that are the same; None for this object alone.
     """
 
     row_bytes = 0
@@ -97,11 +104,13 @@ class ArrayExposure:
         sci: Array,
         err: Array | None,
         dq: Array | None,
-        unit: str | None = None,
+        metadata: Metadata = Metadata(),  # noqa: B008 (frozen)
+        same_as: object = None,
     ) -> None:
         self.name = name
         self.shape = sci.shape
-        self.unit = unit
+        self.metadata = metadata
+        self.same_as = id(self) if same_as is None else same_as
         self.missing = [key for key, array in (("ERR", err), ("DQ", dq)) if array is None]
         self._sci = as_samples(sci)
         self._err = None if err is None else as_samples(err)
@@ -116,10 +125,12 @@ class ArrayExposure:
             None if self._dq is None else self._dq[rows],
         )
 
-    def in_memory(self) -> "ArrayExposure":
+    def in_memory(self, same_as: object) -> "ArrayExposure":
         """Return the same exposure with arrays of its own, none of them on disk."""
         copies = [None if a is None else np.array(a) for a in (self._sci, self._err, self._dq)]
-        return ArrayExposure(self.name, copies[0], copies[1], copies[2], self.unit)
+        return ArrayExposure(
+            self.name, copies[0], copies[1], copies[2], self.metadata, same_as
+        )
 
     def close(self) -> None:
         """Do nothing: the arrays are their owner's."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offsky.assemble import assemble
-from offsky.checks import check_backgrounds, check_target
+from offsky.checks import check_target, choose_backgrounds, warn_of_gaps
 from offsky.combine import check_clip, count_threads
 from offsky.errors import ParameterError
 from offsky.io.average_file import set_cards, write_average
@@ -23,6 +23,7 @@ from offsky.io.output import atomic_output, check_output
 from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
 from offsky.provenance import STATUS_KEYWORD, Provenance, now
 from offsky.stream import Progress
+from offsky.suitability import Policy
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -40,6 +41,7 @@ def subtract_file(
     sigma: float = 3.0,
     maxiters: int | None = None,
     overwrite: bool = False,
+    force: bool = False,
     combined_path: StrPath | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -68,6 +70,9 @@ def subtract_file(
         nothing.
     overwrite : bool
         Whether output files may replace existing ones.
+    force : bool
+        Go on, with a warning, where backgrounds are of another configuration, are
+        given twice, or the target has been subtracted before.
     combined_path : path-like or None
         Where to write the average itself; None for nowhere.
     threads : int or None
@@ -109,6 +114,7 @@ def subtract_file(
             sigma=sigma,
             maxiters=maxiters,
             overwrite=overwrite,
+            policy=Policy(force=force),
             combined=combined,
             threads=n_threads,
             progress=progress,
@@ -117,20 +123,24 @@ def subtract_file(
 
     with FitsExposure(target_file) as target, opened(background_files) as backgrounds:
         check_target(target)
-        check_backgrounds(backgrounds, target)
-        provenance = Provenance(tuple(b.name for b in backgrounds), sigma, maxiters)
+        choice = choose_backgrounds(
+            target, backgrounds, policy=Policy(force=force), sigma=sigma, maxiters=maxiters
+        )
+        provenance = Provenance(choice.names, sigma, maxiters)
         with atomic_output(output, overwrite=overwrite) as part:
-            header = _new_header(target, output, provenance if backgrounds else None)
-            if not backgrounds:
-                log.warning("%s: no backgrounds, nothing is subtracted", target.name)
+            header = _new_header(target, output, provenance if choice.exposures else None)
+            if not choice.exposures:
+                log.warning("%s: no background to subtract; the output is a copy", target.name)
                 with closing(FitsCopy(target, part, header, unchanged=True)) as copy:
                     copy.copy_rest()
                     copy.finish()
-                return skipped(target.name, str(output), time.perf_counter() - started)
+                return skipped(
+                    target.name, choice.dropped, str(output), time.perf_counter() - started
+                )
 
             with closing(_start_copy(target, part, header)) as copy:
                 assembled = assemble(
-                    backgrounds,
+                    choice.exposures,
                     sigma=sigma,
                     maxiters=maxiters,
                     threads=n_threads,
@@ -150,15 +160,17 @@ def subtract_file(
                         assembled.average,
                         provenance,
                         header=target.header,
-                        unit=backgrounds[0].unit,
+                        unit=choice.exposures[0].metadata.unit,
                     )
+    warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
     return completed(
         assembled,
         target=target.name,
-        backgrounds=provenance.backgrounds,
+        backgrounds=choice.names,
+        dropped=choice.dropped,
         output=str(output),
         combined=None if combined is None else str(combined),
-        unit=target.unit or backgrounds[0].unit,
+        unit=target.metadata.unit or choice.exposures[0].metadata.unit,
         elapsed_s=time.perf_counter() - started,
     )
 
@@ -170,6 +182,7 @@ def average_file(
     sigma: float = 3.0,
     maxiters: int | None = None,
     overwrite: bool = False,
+    force: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -182,7 +195,7 @@ def average_file(
     output_path : path-like
         The FITS file to write, with SCI, ERR and DQ of shape (ny, nx). A pixel
         without any sample is NaN in SCI and ERR.
-    sigma, maxiters, overwrite, threads, progress
+    sigma, maxiters, overwrite, force, threads, progress
         As for `subtract_file`.
 
     Returns
@@ -206,33 +219,36 @@ def average_file(
         raise ParameterError(f"{output}: an average is written as FITS; name it .fits")
     check_output(output, inputs=files, overwrite=overwrite)
     with opened(files) as backgrounds:
-        check_backgrounds(backgrounds)
+        choice = choose_backgrounds(
+            None, backgrounds, policy=Policy(force=force), sigma=sigma, maxiters=maxiters
+        )
         assembled = assemble(
-            backgrounds,
+            choice.exposures,
             sigma=sigma,
             maxiters=maxiters,
             threads=n_threads,
             whole=True,
             progress=progress,
         )
-        names = tuple(background.name for background in backgrounds)
         first = backgrounds[0]
         with atomic_output(output, overwrite=overwrite) as part:
             write_average(
                 part,
                 output.name,
                 assembled.average,
-                Provenance(names, sigma, maxiters).with_results(assembled),
+                Provenance(choice.names, sigma, maxiters).with_results(assembled),
                 header=first.header if isinstance(first, FitsExposure) else None,
-                unit=first.unit,
+                unit=first.metadata.unit,
             )
+    warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
     return completed(
         assembled,
         target=None,
-        backgrounds=names,
+        backgrounds=choice.names,
+        dropped=choice.dropped,
         output=str(output),
         combined=None,
-        unit=first.unit,
+        unit=first.metadata.unit,
         elapsed_s=time.perf_counter() - started,
     )
 

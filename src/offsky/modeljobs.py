@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from offsky.assemble import Assembled, assemble
-from offsky.checks import check_backgrounds
+from offsky.checks import Choice, choose_backgrounds, warn_of_gaps
 from offsky.clip import ClippedMean
 from offsky.combine import check_clip, count_threads
 from offsky.errors import ParameterError
@@ -23,6 +24,7 @@ from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
 from offsky.provenance import Provenance
 from offsky.stream import Progress
 from offsky.subtract import subtract_rows
+from offsky.suitability import Policy
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ def subtract(
     sigma: float = 3.0,
     maxiters: int | None = None,
     threads: int | None = None,
+    force: bool = False,
 ) -> Any:
     """Subtract the average of background exposures from a target exposure.
 
@@ -53,6 +56,9 @@ def subtract(
         nothing.
     threads : int or None
         Threads to use; None for one a core. The result does not depend on it.
+    force : bool
+        Go on, with a warning, where backgrounds are of another configuration, are
+        given twice, or the target has been subtracted before.
 
     Returns
     -------
@@ -72,8 +78,14 @@ def subtract(
     """
     check_clip(sigma, maxiters)
     with _opened_model(target) as model:
-        result, _ = _subtract(model, backgrounds, sigma, maxiters, count_threads(threads), None)
-        return result
+        return subtract_model(
+            model,
+            backgrounds,
+            sigma=sigma,
+            maxiters=maxiters,
+            threads=count_threads(threads),
+            policy=Policy(force=force),
+        ).model
 
 
 def average(
@@ -81,6 +93,7 @@ def average(
     sigma: float = 3.0,
     maxiters: int | None = None,
     threads: int | None = None,
+    force: bool = False,
 ) -> Any:
     """Average background exposures, rejecting outliers pixel by pixel.
 
@@ -88,7 +101,7 @@ def average(
     ----------
     backgrounds : sequence of JwstDataModel or path-like
         At least one; images and cubes in any mixture. Not changed.
-    sigma, maxiters, threads
+    sigma, maxiters, threads, force
         As for `subtract`.
 
     Returns
@@ -115,19 +128,22 @@ def average(
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
     with _opened(backgrounds) as exposures:
-        check_backgrounds(exposures)
+        choice = choose_backgrounds(
+            None, exposures, policy=Policy(force=force), sigma=sigma, maxiters=maxiters
+        )
         assembled = assemble(
-            exposures,
+            choice.exposures,
             sigma=sigma,
             maxiters=maxiters,
             threads=count_threads(threads),
             whole=True,
         )
-        provenance = Provenance(tuple(e.name for e in exposures), sigma, maxiters)
+        warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
+        provenance = Provenance(choice.names, sigma, maxiters)
         model = datamodels.ImageModel(assembled.average.sci)
         model.err = assembled.average.err
         model.dq = assembled.average.dq
-        model.meta.bunit_data = model.meta.bunit_err = exposures[0].unit
+        model.meta.bunit_data = model.meta.bunit_err = exposures[0].metadata.unit
         _record(model, provenance.with_results(assembled))
         return model
 
@@ -140,6 +156,7 @@ def subtract_model_file(
     sigma: float,
     maxiters: int | None,
     overwrite: bool,
+    policy: Policy,
     combined: Path | None,
     threads: int,
     progress: Progress | None,
@@ -148,47 +165,99 @@ def subtract_model_file(
     if combined is not None:
         raise ParameterError("the average of an ASDF target is not saved; use offsky average")
     with open_model(target) as model, atomic_output(output, overwrite=overwrite) as part:
-        result, assembled = _subtract(model, backgrounds, sigma, maxiters, threads, progress)
+        subtracted = subtract_model(
+            model,
+            backgrounds,
+            sigma=sigma,
+            maxiters=maxiters,
+            threads=threads,
+            policy=policy,
+            progress=progress,
+        )
         # stdatamodels chooses the format by the name, and writes the name into the
         # file: save under the final one, in a folder beside.
-        with closing(result), TemporaryDirectory(dir=output.parent, prefix=".") as folder:
-            saved = Path(folder) / output.name
-            result.save(os.fspath(saved))
+        folder = TemporaryDirectory(dir=output.parent, prefix=".offsky")
+        with closing(subtracted.model), folder as name:
+            saved = Path(name) / output.name
+            subtracted.model.save(os.fspath(saved))
             saved.replace(part)
-        unit = model.meta.bunit_data
-    if assembled is None:
-        return skipped(target.name, str(output), 0.0)
+    dropped = subtracted.choice.dropped
+    if subtracted.assembled is None:
+        return skipped(target.name, dropped, str(output), 0.0)
     return completed(
-        assembled,
+        subtracted.assembled,
         target=target.name,
-        backgrounds=tuple(path.name for path in backgrounds),
+        backgrounds=subtracted.choice.names,
+        dropped=dropped,
         output=str(output),
         combined=None,
-        unit=unit,
+        unit=subtracted.choice.exposures[0].metadata.unit,
         elapsed_s=0.0,
     )
 
 
-def _subtract(
+@dataclass(frozen=True, slots=True, eq=False)
+class SubtractedModel:
+    """A subtracted copy of a data model, and what it was made with.
+
+    Attributes
+    ----------
+    model : JwstDataModel
+        The copy.
+    choice : Choice
+        The backgrounds and their fate.
+    assembled : Assembled or None
+        The average; None where nothing was subtracted.
+    provenance : Provenance
+        What the products record.
+    """
+
+    model: Any
+    choice: Choice
+    assembled: Assembled | None
+    provenance: Provenance
+
+
+def subtract_model(
     target: Any,
     backgrounds: Sequence[Any],
+    *,
     sigma: float,
     maxiters: int | None,
     threads: int,
-    progress: Progress | None,
-) -> tuple[Any, Assembled | None]:
-    """Return the subtracted copy of a model, and the average."""
+    policy: Policy,
+    whole: bool = False,
+    progress: Progress | None = None,
+) -> SubtractedModel:
+    """Do the work of `subtract` on an open model.
+
+    Parameters
+    ----------
+    target, backgrounds, sigma, maxiters, threads
+        As for `subtract`.
+    policy : Policy
+        How strict to be with the backgrounds.
+    whole : bool
+        Keep ERR and DQ of the average too.
+    progress : callable or None
+        Called with the number of rows just done and that of all.
+
+    Returns
+    -------
+    SubtractedModel
+    """
     exposure = model_exposure(target)
-    if not backgrounds:
-        log.warning("%s: no backgrounds, nothing is subtracted", exposure.name)
-        result = target.copy()
-        result.meta.cal_step.bkg_subtract = SKIPPED
-        return result, None
     with _opened(backgrounds) as exposures:
-        check_backgrounds(exposures, exposure)
+        choice = choose_backgrounds(
+            exposure, exposures, policy=policy, sigma=sigma, maxiters=maxiters
+        )
+        provenance = Provenance(choice.names, sigma, maxiters)
         result = target.copy()
-        result.data = np.array(result.data)
-        result.dq = np.array(result.dq)
+        if not choice.exposures:
+            log.warning("%s: no background to subtract; the result is a copy", exposure.name)
+            result.meta.cal_step.bkg_subtract = SKIPPED
+            return SubtractedModel(result, choice, None, provenance)
+        result.data, result.dq = np.array(result.data), np.array(result.dq)
         sci, dq = result.data, result.dq
 
         def consume(first: int, last: int, block: ClippedMean) -> None:
@@ -197,18 +266,19 @@ def _subtract(
             sci[rows], dq[rows] = subtracted.sci, subtracted.dq
 
         assembled = assemble(
-            exposures,
+            choice.exposures,
             sigma=sigma,
             maxiters=maxiters,
             threads=threads,
-            whole=False,
+            whole=whole,
             consume=consume,
             progress=progress,
         )
-        provenance = Provenance(tuple(e.name for e in exposures), sigma, maxiters)
-        _record(result, provenance.with_results(assembled))
-        result.meta.cal_step.bkg_subtract = COMPLETE
-        return result, assembled
+    warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
+    provenance = provenance.with_results(assembled)
+    _record(result, provenance)
+    result.meta.cal_step.bkg_subtract = COMPLETE
+    return SubtractedModel(result, choice, assembled, provenance)
 
 
 def _record(model: Any, provenance: Provenance) -> None:
@@ -218,7 +288,7 @@ def _record(model: Any, provenance: Provenance) -> None:
     kept = [card for card in extra.get("header", []) if card[0] not in cards]
     extra["header"] = [*kept, *([key, value, comment] for key, (value, comment) in cards.items())]
     for line in provenance.history():
-        model.history.append({"description": line})
+        model.add_history_entry(line)
 
 
 @contextmanager

@@ -19,7 +19,9 @@ class Outcome:
     target : str or None
         The target's file; None for an average alone.
     backgrounds : tuple of str
-        The background files.
+        The background files used.
+    dropped : tuple of (str, str)
+        Those not used, each with the reason.
     output : str or None
         The file written.
     combined : str or None
@@ -43,6 +45,7 @@ class Outcome:
     status: str
     target: str | None
     backgrounds: tuple[str, ...]
+    dropped: tuple[tuple[str, str], ...]
     output: str | None
     combined: str | None
     n_samples: int
@@ -63,6 +66,7 @@ def completed(
     *,
     target: str | None,
     backgrounds: tuple[str, ...],
+    dropped: tuple[tuple[str, str], ...],
     output: str | None,
     combined: str | None,
     unit: str | None,
@@ -73,6 +77,7 @@ def completed(
         status=COMPLETE,
         target=target,
         backgrounds=backgrounds,
+        dropped=dropped,
         output=output,
         combined=combined,
         n_samples=assembled.n_samples,
@@ -85,12 +90,15 @@ def completed(
     )
 
 
-def skipped(target: str, output: str, elapsed_s: float) -> Outcome:
+def skipped(
+    target: str, dropped: tuple[tuple[str, str], ...], output: str, elapsed_s: float
+) -> Outcome:
     """Return the outcome of a target that was copied as it is."""
     return Outcome(
         status=SKIPPED,
         target=target,
         backgrounds=(),
+        dropped=dropped,
         output=output,
         combined=None,
         n_samples=0,

@@ -9,11 +9,12 @@ from offsky.outcome import SKIPPED, Outcome
 def render_summary(outcome: Outcome) -> str:
     """Return a short account of what was done, one fact a line."""
     if outcome.status == SKIPPED:
-        return f"SKIPPED: no backgrounds; {outcome.output} is a copy of {outcome.target}"
+        return f"SKIPPED: no background used; {outcome.output} is a copy of {outcome.target}"
     lines = []
     if outcome.target is not None:
         lines.append(("target", outcome.target))
     lines.append(("backgrounds", f"{len(outcome.backgrounds)}: {_names(outcome.backgrounds)}"))
+    lines += [("dropped", f"{name}: {reason}") for name, reason in outcome.dropped]
     n_rejected = sum(outcome.n_rejected)
     lines.append(
         (

@@ -14,7 +14,7 @@ def open_exposure(path: Path) -> FitsExposure | ArrayExposure:
     if not is_asdf(path):
         return FitsExposure(path)
     with open_model(path) as model:
-        return model_exposure(model, path.name).in_memory()
+        return model_exposure(model, path.name).in_memory(path.resolve())
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from astropy.io.fits.verify import VerifyError
 from offsky.clip import Array
 from offsky.errors import ExposureError, MissingFileError
 from offsky.exposure import Rows, Scratch, as_flags, as_samples
+from offsky.metadata import KEYWORDS, Metadata
 
 # FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
 # same as its top bit inverted.
@@ -164,8 +165,10 @@ class FitsExposure:
         Memory for one row of SCI, ERR and DQ.
     header : astropy.io.fits.Header
         The primary header.
-    unit : str or None
-        BUNIT of SCI.
+    metadata : Metadata
+        What the headers say.
+    same_as : tuple
+        Device and number of the file.
     extents : list of Extent
         The file's header-data units.
     missing : list of str
@@ -225,8 +228,9 @@ class FitsExposure:
                 f"{self.path}: SCI has the shape {self.shape}; expected (rows, columns) or "
                 "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
             )
-        unit = sci_hdu.header.get("BUNIT")
-        self.unit = str(unit).strip() if unit else None
+        self.metadata = _metadata(self.header, sci_hdu.header)
+        status = os.fstat(self.file.fileno())
+        self.same_as = (status.st_dev, status.st_ino)
         self.err = self._companion("ERR", lock)
         self.dq = self._companion("DQ", lock)
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
@@ -355,6 +359,17 @@ def _open_plain(path: Path) -> IO[bytes]:
             plain.close()
             raise
     return plain  # type: ignore[return-value]
+
+
+def _metadata(primary: fits.Header, sci: fits.Header) -> Metadata:
+    """Read the keywords that offsky looks at; BUNIT is in SCI's header."""
+    values = {}
+    for name, keyword in KEYWORDS.items():
+        value = primary.get(keyword, sci.get(keyword))
+        if isinstance(value, str):
+            value = value.strip() or None
+        values[name] = None if isinstance(value, fits.card.Undefined) else value
+    return Metadata(**values)
 
 
 def _first_line(error: Exception) -> str:

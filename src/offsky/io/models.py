@@ -1,6 +1,7 @@
 """JWST data models as exposures, and files that only `stdatamodels` can read."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from offsky.errors import ExposureError, MissingFileError
 from offsky.exposure import ArrayExposure
+from offsky.metadata import MODEL_PATHS, Metadata
 
 
 def open_model(path: str | os.PathLike[str]) -> Any:
@@ -86,13 +88,25 @@ def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
                 f"{name}: {key} has the shape {arrays[key].shape}, data {sci.shape}; "
                 "expected the same"
             )
-    unit = model.meta.bunit_data
-    return ArrayExposure(name, sci, arrays.get("err"), arrays.get("dq"), unit)
+    return ArrayExposure(
+        name, sci, arrays.get("err"), arrays.get("dq"), _metadata(model), id(model)
+    )
 
 
 def model_name(model: Any) -> str:
     """Return a model's file name, or its type where it has none."""
-    return str(model.meta.filename or type(model).__name__)
+    return str(_metadata(model).filename or type(model).__name__)
+
+
+def _metadata(model: Any) -> Metadata:
+    """Read what offsky looks at, by the tree: attributes would create empty nodes."""
+    values = {}
+    for name, path in MODEL_PATHS.items():
+        node: Any = model.instance.get("meta", {})
+        for key in path.split("."):
+            node = node.get(key) if isinstance(node, Mapping) else None
+        values[name] = node
+    return Metadata(**values)
 
 
 def is_asdf(path: str | os.PathLike[str]) -> bool:

@@ -1,0 +1,83 @@
+"""What a header says of an exposure, as far as offsky looks at it."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+# Exposure types that are the same kind of observation for a background.
+_FAMILIES = {
+    "MIR_LRS-SLITLESS": "MIR_LRS",
+    "MIR_LRS-FIXEDSLIT": "MIR_LRS",
+    "NRC_TSIMAGE": "NRC_IMAGE",
+    "NRC_TSGRISM": "NRC_GRISM",
+    "NRC_WFSS": "NRC_GRISM",
+    "NRS_BRIGHTOBJ": "NRS_FIXEDSLIT",
+}
+
+
+def _keyword(keyword: str, model: str) -> Any:
+    """Declare a field: its FITS keyword and its place in a data model's ``meta``."""
+    return field(default=None, metadata={"keyword": keyword, "model": model})
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Facts from an exposure's header; None where it does not say.
+
+    The windows of detector pixels (`xstart` and so on) are 1-based, as in the header.
+    """
+
+    filename: str | None = _keyword("FILENAME", "filename")
+    instrument: str | None = _keyword("INSTRUME", "instrument.name")
+    detector: str | None = _keyword("DETECTOR", "instrument.detector")
+    filter: str | None = _keyword("FILTER", "instrument.filter")
+    pupil: str | None = _keyword("PUPIL", "instrument.pupil")
+    grating: str | None = _keyword("GRATING", "instrument.grating")
+    band: str | None = _keyword("BAND", "instrument.band")
+    channel: str | None = _keyword("CHANNEL", "instrument.channel")
+    gwa_xtilt: float | None = _keyword("GWA_XTIL", "instrument.gwa_xtilt")
+    gwa_ytilt: float | None = _keyword("GWA_YTIL", "instrument.gwa_ytilt")
+    exp_type: str | None = _keyword("EXP_TYPE", "exposure.type")
+    readpatt: str | None = _keyword("READPATT", "exposure.readpatt")
+    exposure_time: float | None = _keyword("EFFEXPTM", "exposure.exposure_time")
+    ngroups: int | None = _keyword("NGROUPS", "exposure.ngroups")
+    xstart: int | None = _keyword("SUBSTRT1", "subarray.xstart")
+    ystart: int | None = _keyword("SUBSTRT2", "subarray.ystart")
+    xsize: int | None = _keyword("SUBSIZE1", "subarray.xsize")
+    ysize: int | None = _keyword("SUBSIZE2", "subarray.ysize")
+    program: str | None = _keyword("PROGRAM", "observation.program_number")
+    observation: str | None = _keyword("OBSERVTN", "observation.observation_number")
+    visit: str | None = _keyword("VISIT", "observation.visit_number")
+    visit_group: str | None = _keyword("VISITGRP", "observation.visit_group")
+    sequence: str | None = _keyword("SEQ_ID", "observation.sequence_id")
+    activity: str | None = _keyword("ACT_ID", "observation.activity_id")
+    exposure: str | None = _keyword("EXPOSURE", "observation.exposure_number")
+    status: str | None = _keyword("S_BKDSUB", "cal_step.bkg_subtract")
+    unit: str | None = _keyword("BUNIT", "bunit_data")
+
+    @property
+    def family(self) -> str | None:
+        """The kind of observation: the exposure type, its variants taken as one."""
+        if self.exp_type is None:
+            return None
+        return _FAMILIES.get(self.exp_type, self.exp_type)
+
+    @property
+    def identity(self) -> tuple[str, ...] | None:
+        """What tells this exposure from every other; None where it is not known."""
+        numbers = (
+            self.program,
+            self.observation,
+            self.visit,
+            self.visit_group,
+            self.sequence,
+            self.activity,
+            self.exposure,
+            self.detector,
+        )
+        if any(number is None for number in numbers):
+            return None
+        return tuple(str(number) for number in numbers)
+
+
+KEYWORDS = {each.name: each.metadata["keyword"] for each in fields(Metadata)}
+MODEL_PATHS = {each.name: each.metadata["model"] for each in fields(Metadata)}

@@ -1,0 +1,161 @@
+"""Windows of detector pixels: where exposures lie, where they overlap."""
+
+from dataclasses import dataclass
+
+from offsky.errors import ExposureMismatchError
+from offsky.metadata import Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of detector pixels, 0-based, ends excluded.
+
+    Attributes
+    ----------
+    x0, y0 : int
+        First column and row.
+    nx, ny : int
+        Columns and rows.
+    """
+
+    x0: int
+    y0: int
+    nx: int
+    ny: int
+
+    def overlap(self, other: "Window") -> "Window | None":
+        """Return what two windows have in common, None for nothing.
+
+        Examples
+        --------
+        >>> Window(0, 0, 4, 4).overlap(Window(3, 2, 4, 4))
+        Window(x0=3, y0=2, nx=1, ny=2)
+        """
+        x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
+        nx = min(self.x0 + self.nx, other.x0 + other.nx) - x0
+        ny = min(self.y0 + self.ny, other.y0 + other.ny) - y0
+        return Window(x0, y0, nx, ny) if nx > 0 and ny > 0 else None
+
+    def slices_within(self, outer: "Window") -> tuple[slice, slice]:
+        """Return the rows and columns of `outer` that this window is."""
+        y, x = self.y0 - outer.y0, self.x0 - outer.x0
+        return slice(y, y + self.ny), slice(x, x + self.nx)
+
+    def __str__(self) -> str:
+        """Return the window as headers write it: 1-based, ends included."""
+        return f"x {self.x0 + 1}-{self.x0 + self.nx}, y {self.y0 + 1}-{self.y0 + self.ny}"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What one exposure says of its place on the detector.
+
+    Attributes
+    ----------
+    name : str
+        The exposure.
+    shape : tuple of int
+        (ny, nx) of its array.
+    metadata : Metadata
+        Its header.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    metadata: Metadata
+
+    @property
+    def keywords(self) -> tuple[int, int, int, int] | None:
+        """SUBSTRT1, SUBSTRT2, SUBSIZE1, SUBSIZE2; None unless all are given."""
+        m = self.metadata
+        if m.xstart is None or m.ystart is None or m.xsize is None or m.ysize is None:
+            return None
+        return int(m.xstart), int(m.ystart), int(m.xsize), int(m.ysize)
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the keywords give another size than the array has."""
+        return self.keywords is not None and self.keywords[:1:-1] != self.shape
+
+
+def place(exposures: list[Placement]) -> tuple[list[Window], str | None]:
+    """Find the detector window of every exposure.
+
+    Parameters
+    ----------
+    exposures : list of Placement
+        The target, if any, first; then the backgrounds.
+
+    Returns
+    -------
+    windows : list of Window
+        In the same order.
+    warning : str or None
+        What had to be assumed.
+
+    Raises
+    ------
+    ExposureMismatchError
+        If a place cannot be told.
+
+    Notes
+    -----
+    An exposure lies where SUBSTRT1/2 and SUBSIZE1/2 say. Where the keywords
+    contradict the array (files cropped afterwards), exposures of one shape and with
+    the same keywords share a window. Without keywords, an array of the detector's
+    full size is the full frame; failing that, arrays of one shape share a window.
+    """
+    first = exposures[0]
+    same_shape = all(exposure.shape == first.shape for exposure in exposures)
+    contradicting = [exposure for exposure in exposures if exposure.contradicts]
+    if contradicting:
+        same_keywords = all(e.keywords == first.keywords for e in exposures)
+        if same_shape and same_keywords:
+            return [Window(0, 0, *first.shape[::-1])] * len(exposures), (
+                f"{_sizes(first)}: taken as the same window in all exposures, since their "
+                "shapes and keywords agree"
+            )
+        odd = contradicting[0]
+        other = next(
+            e for e in exposures if e.shape != odd.shape or e.keywords != odd.keywords
+        )
+        raise ExposureMismatchError(
+            f"{_sizes(odd)}: it cannot be placed beside {_sizes(other)}; use exposures of "
+            "one window, or mend the keywords"
+        )
+    windows = [_window_of(exposure) for exposure in exposures]
+    if None not in windows:
+        return [window for window in windows if window is not None], None
+    if same_shape and all(exposure.keywords is None for exposure in exposures):
+        return [Window(0, 0, *first.shape[::-1])] * len(exposures), None
+    nowhere = exposures[windows.index(None)]
+    raise ExposureMismatchError(
+        f"{nowhere.name}: without SUBSTRT1/2 and SUBSIZE1/2 its {_rows_columns(nowhere.shape)} "
+        "cannot be placed on the detector; expected the keywords, a full frame, or exposures of "
+        "one shape"
+    )
+
+
+def _window_of(exposure: Placement) -> Window | None:
+    """Return the window of one exposure by itself."""
+    if exposure.keywords is not None:
+        xstart, ystart, xsize, ysize = exposure.keywords
+        return Window(xstart - 1, ystart - 1, xsize, ysize)
+    miri = (exposure.metadata.instrument or "").upper() == "MIRI"
+    if exposure.shape == ((1024, 1032) if miri else (2048, 2048)):
+        return Window(0, 0, exposure.shape[1], exposure.shape[0])
+    return None
+
+
+def _sizes(exposure: Placement) -> str:
+    if exposure.keywords is None:
+        return f"{exposure.name}: {_rows_columns(exposure.shape)} without SUBSIZE1/2"
+    _, _, xsize, ysize = exposure.keywords
+    return (
+        f"{exposure.name}: {_rows_columns(exposure.shape)} where SUBSIZE2 and SUBSIZE1 say "
+        f"{ysize} by {xsize}"
+    )
+
+
+def _rows_columns(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} rows by {shape[1]} columns"
