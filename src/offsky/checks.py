@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from offsky.combine import MOST_EXPOSURES
 from offsky.errors import ExposureError, ExposureMismatchError
 from offsky.exposure import Exposure
+from offsky.metadata import Metadata
 from offsky.placed import place_exposure
 from offsky.suitability import Candidate, Judgement, Policy, Verdict, clip_warning, judge
 from offsky.window import Placement
@@ -33,6 +34,11 @@ class Choice:
     def names(self) -> tuple[str, ...]:
         """Names of the exposures used."""
         return tuple(exposure.name for exposure in self.exposures)
+
+    @property
+    def metadata(self) -> tuple[Metadata, ...]:
+        """Headers of the exposures used."""
+        return tuple(exposure.metadata for exposure in self.exposures)
 
     @property
     def dropped(self) -> tuple[tuple[str, str], ...]:

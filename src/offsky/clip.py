@@ -55,6 +55,30 @@ class ClippedMean:
     n_err_estimated: int = 0
 
 
+def largest_deviation(n: int) -> float:
+    """Return how far, in standard deviations, one of n samples can be from their median.
+
+    Parameters
+    ----------
+    n : int
+        Samples, at least 2.
+
+    Returns
+    -------
+    float
+        An upper bound, reached for n > 2; it grows with n.
+
+    Notes
+    -----
+    With m = n // 2 + 1 samples at the median 0, one at 1, and the rest where they make
+    the scatter least, at the mean 1 / (m + 1), the variance is m / (n (m + 1)). The
+    often quoted n / sqrt(n - 1) is the distance from the median where all other
+    samples are equal, which is not the largest.
+    """
+    m = n // 2 + 1
+    return sqrt(n * (m + 1) / m)
+
+
 def clip_mean(
     sci: Sequence[Array],
     err: Sequence[Array | None] | None,

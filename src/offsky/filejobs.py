@@ -21,7 +21,13 @@ from offsky.io.fits_rewrite import FitsRewrite
 from offsky.io.models import is_asdf
 from offsky.io.output import atomic_output, check_output
 from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
-from offsky.provenance import STATUS_KEYWORD, Provenance, now
+from offsky.provenance import (
+    STATUS_KEYWORD,
+    Provenance,
+    average_metadata,
+    input_records,
+    now,
+)
 from offsky.stream import Progress
 from offsky.suitability import Policy
 
@@ -159,8 +165,9 @@ def subtract_file(
                         combined.name,
                         assembled.average,
                         provenance,
+                        input_records(choice.verdicts, assembled),
                         header=target.header,
-                        unit=choice.exposures[0].metadata.unit,
+                        metadata=average_metadata(target.metadata, choice.metadata),
                     )
     warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
     return completed(
@@ -237,8 +244,9 @@ def average_file(
                 output.name,
                 assembled.average,
                 Provenance(choice.names, sigma, maxiters).with_results(assembled),
+                input_records(choice.verdicts, assembled),
                 header=first.header if isinstance(first, FitsExposure) else None,
-                unit=first.metadata.unit,
+                metadata=average_metadata(first.metadata, choice.metadata),
             )
     warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
     return completed(

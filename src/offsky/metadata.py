@@ -51,6 +51,11 @@ class Metadata:
     sequence: str | None = _keyword("SEQ_ID", "observation.sequence_id")
     activity: str | None = _keyword("ACT_ID", "observation.activity_id")
     exposure: str | None = _keyword("EXPOSURE", "observation.exposure_number")
+    date_beg: str | None = _keyword("DATE-BEG", "observation.date_beg")
+    date_end: str | None = _keyword("DATE-END", "observation.date_end")
+    start_time: float | None = _keyword("EXPSTART", "exposure.start_time")
+    mid_time: float | None = _keyword("EXPMID", "exposure.mid_time")
+    end_time: float | None = _keyword("EXPEND", "exposure.end_time")
     status: str | None = _keyword("S_BKDSUB", "cal_step.bkg_subtract")
     unit: str | None = _keyword("BUNIT", "bunit_data")
 

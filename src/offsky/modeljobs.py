@@ -17,13 +17,15 @@ from offsky.clip import ClippedMean
 from offsky.combine import check_clip, count_threads
 from offsky.errors import ParameterError
 from offsky.exposure import Exposure
+from offsky.io.average_file import INPUTS_EXTENSION, KEPT_EXTENSION, inputs_table
 from offsky.io.exposures import open_exposure
 from offsky.io.models import model_exposure, model_name, open_model
 from offsky.io.output import atomic_output
+from offsky.metadata import MODEL_PATHS, Metadata
 from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
-from offsky.provenance import Provenance
+from offsky.provenance import Provenance, average_metadata, input_records
 from offsky.stream import Progress
-from offsky.subtract import subtract_rows
+from offsky.difference import subtract_rows
 from offsky.suitability import Policy
 
 log = logging.getLogger(__name__)
@@ -122,8 +124,6 @@ def average(
     See `offsky.clipped_mean` for the formulas. A cube is first averaged along its
     integrations in the same way.
     """
-    from stdatamodels.jwst import datamodels
-
     check_clip(sigma, maxiters)
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
@@ -140,12 +140,41 @@ def average(
         )
         warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
         provenance = Provenance(choice.names, sigma, maxiters)
-        model = datamodels.ImageModel(assembled.average.sci)
-        model.err = assembled.average.err
-        model.dq = assembled.average.dq
-        model.meta.bunit_data = model.meta.bunit_err = exposures[0].metadata.unit
-        _record(model, provenance.with_results(assembled))
-        return model
+        first = exposures[0].metadata
+        return _new_average(
+            None,
+            average_metadata(first, choice.metadata),
+            assembled,
+            provenance.with_results(assembled),
+            choice,
+        )
+
+
+def average_model(subtracted: "SubtractedModel", template: Any) -> Any:
+    """Return the average that was subtracted as an exposure in its own right.
+
+    Parameters
+    ----------
+    subtracted : SubtractedModel
+        Made with ``whole=True``.
+    template : JwstDataModel
+        The target, for its metadata; not changed.
+
+    Returns
+    -------
+    ImageModel
+        ``data``, ``err`` and ``dq``; the number of samples kept and the table of
+        inputs in ``extra_fits``.
+    """
+    assert subtracted.assembled is not None
+    metadata = model_exposure(template).metadata
+    return _new_average(
+        template,
+        average_metadata(metadata, subtracted.choice.metadata),
+        subtracted.assembled,
+        subtracted.provenance,
+        subtracted.choice,
+    )
 
 
 def subtract_model_file(
@@ -279,6 +308,34 @@ def subtract_model(
     _record(result, provenance)
     result.meta.cal_step.bkg_subtract = COMPLETE
     return SubtractedModel(result, choice, assembled, provenance)
+
+
+def _new_average(
+    template: Any,
+    metadata: Metadata,
+    assembled: Assembled,
+    provenance: Provenance,
+    choice: Choice,
+) -> Any:
+    """Make the model of an average."""
+    from stdatamodels.jwst import datamodels
+
+    model = datamodels.ImageModel(assembled.average.sci)
+    if template is not None:
+        model.update(template)
+    model.err = assembled.average.err
+    model.dq = assembled.average.dq
+    for name, path in MODEL_PATHS.items():
+        model[f"meta.{path}"] = getattr(metadata, name)
+    model.meta.bunit_err = metadata.unit
+    model.meta.exposure.nints = 1
+    model.meta.observation.date = model.meta.observation.time = None
+    _record(model, provenance)
+    extra = model.instance["extra_fits"]
+    extra[KEPT_EXTENSION] = {"data": assembled.average.n_kept.astype(np.int32)}
+    table = inputs_table(input_records(choice.verdicts, assembled))
+    extra[INPUTS_EXTENSION] = {"data": np.asarray(table.data)}
+    return model
 
 
 def _record(model: Any, provenance: Provenance) -> None:

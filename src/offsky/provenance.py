@@ -1,10 +1,15 @@
 """What a product says of its making: keywords and history, the same for all formats."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import fsum, nan
+from typing import Any
 
 from offsky.assemble import Assembled
+from offsky.metadata import Metadata
+from offsky.suitability import Verdict
 
 STATUS_KEYWORD = "S_BKDSUB"
 
@@ -65,6 +70,74 @@ class Provenance:
     def history(self) -> list[str]:
         """Return one line for each background."""
         return [f"offsky background: {name}" for name in self.backgrounds]
+
+
+@dataclass(frozen=True, slots=True)
+class InputRecord:
+    """What became of one background, a row of the product's table.
+
+    Attributes
+    ----------
+    name : str
+        The exposure.
+    fate : str
+        "used" or "dropped".
+    remarks : str
+        Why, and what else there was to say.
+    n_rejected : int
+        Samples of it that were clipped.
+    level : float
+        Its median, NaN where it was not used.
+    """
+
+    name: str
+    fate: str
+    remarks: str
+    n_rejected: int
+    level: float
+
+
+def input_records(verdicts: Sequence[Verdict], assembled: Assembled) -> list[InputRecord]:
+    """Join what was decided on backgrounds with what averaging them told."""
+    results = iter(zip(assembled.average.n_rejected, assembled.levels, strict=True))
+    records = []
+    for verdict in verdicts:
+        n_rejected, level = next(results) if verdict.fate == "used" else (0, None)
+        records.append(
+            InputRecord(
+                verdict.name,
+                verdict.fate,
+                "; ".join(verdict.remarks),
+                int(n_rejected),
+                nan if level is None else level,
+            )
+        )
+    return records
+
+
+def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata:
+    """Return a header's facts as they hold for the average of other exposures.
+
+    Its times are those of the inputs; it is no exposure with a number of its own, and
+    nothing was subtracted from it.
+    """
+
+    def known(name: str) -> list[Any]:
+        values = (getattr(each, name) for each in inputs)
+        return [value for value in values if value is not None]
+
+    mid_times = known("mid_time")
+    return replace(
+        metadata,
+        date_beg=min(known("date_beg"), default=None),
+        date_end=max(known("date_end"), default=None),
+        start_time=min(known("start_time"), default=None),
+        end_time=max(known("end_time"), default=None),
+        mid_time=fsum(mid_times) / len(mid_times) if mid_times else None,
+        exposure=None,
+        status=None,
+        unit=next(iter(known("unit")), metadata.unit),
+    )
 
 
 def now() -> str:

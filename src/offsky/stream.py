@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from offsky.clip import ClippedMean
 from offsky.combine import combine_rows
-from offsky.exposure import Exposure, Scratch
+from offsky.exposure import Exposure, Rows, Scratch
 from offsky.memory import block_rows
 
+Inspector = Callable[[int, Sequence[Rows]], None]
 Consumer = Callable[[int, int, ClippedMean], None]
 Progress = Callable[[int, int], None]
 
@@ -23,6 +24,7 @@ def stream_average(
     sigma: float,
     maxiters: int | None,
     threads: int,
+    inspect: Inspector | None = None,
     alongside: Sequence[Callable[[], None]] = (),
     rows_per_block: int | None = None,
     progress: Progress | None = None,
@@ -43,6 +45,8 @@ def stream_average(
         As in `offsky.clipped_mean`.
     threads : int
         Threads to work on.
+    inspect : callable or None
+        Called with (first row, that block of every exposure) before it is averaged.
     alongside : sequence of callables
         Other work for the same threads, begun first.
     rows_per_block : int or None
@@ -71,6 +75,8 @@ def stream_average(
         try:
             scratch.clear()
             rows = [exposure.read_rows(first, last, scratch) for exposure in exposures]
+            if inspect is not None:
+                inspect(first, rows)
             average = combine_rows(rows, sigma=sigma, maxiters=maxiters)
         finally:
             scratches.put(scratch)

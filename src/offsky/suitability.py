@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isclose, sqrt
+from math import isclose
 from typing import Literal
 
+from offsky.clip import largest_deviation
 from offsky.errors import ExposureMismatchError
 from offsky.metadata import KEYWORDS, Metadata
 from offsky.window import Placement, Window, place
@@ -184,12 +185,11 @@ def judge(
 def clip_warning(n_exposures: int, sigma: float, maxiters: int | None) -> str | None:
     """Say so where the clip can never reject an exposure.
 
-    One of n samples is at most n / sqrt(n - 1) population standard deviations from
-    their median.
+    See `offsky.clip.largest_deviation`.
     """
     if n_exposures < 2 or maxiters == 0:
         return None
-    reach = n_exposures / sqrt(n_exposures - 1)
+    reach = largest_deviation(n_exposures)
     if reach >= sigma:
         return None
     # The largest threshold that can still be passed, rounded down.

@@ -1,15 +1,19 @@
 """Write an average as an exposure that can be a background again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
 from offsky.clip import ClippedMean
-from offsky.provenance import Provenance, now
+from offsky.metadata import KEYWORDS, Metadata
+from offsky.provenance import InputRecord, Provenance, now
 
-# Of the first background's primary header these do not hold for the average.
-_NOT_INHERITED = ("CHECKSUM", "DATASUM", "NEXTEND", "S_BKDSUB")
+KEPT_EXTENSION, INPUTS_EXTENSION = "N_KEPT", "BKGINPUT"
+
+# Of the template's primary header these do not hold for the average.
+_NOT_INHERITED = ("CHECKSUM", "DATASUM", "NEXTEND", "DATE-OBS", "TIME-OBS")
 
 
 def write_average(
@@ -17,11 +21,12 @@ def write_average(
     filename: str,
     average: ClippedMean,
     provenance: Provenance,
+    inputs: Sequence[InputRecord],
     *,
     header: fits.Header | None,
-    unit: str | None,
+    metadata: Metadata,
 ) -> None:
-    """Write SCI, ERR and DQ of an average to a FITS file.
+    """Write an average to a FITS file that is an exposure like its inputs.
 
     Parameters
     ----------
@@ -33,28 +38,52 @@ def write_average(
         With ERR and DQ.
     provenance : Provenance
         What to say of its making.
+    inputs : sequence of InputRecord
+        The backgrounds and their fate.
     header : astropy.io.fits.Header or None
-        Primary header of one of the exposures, for instrument, filter and so on.
-    unit : str or None
-        Unit of SCI and ERR.
+        Primary header of an exposure like it, for everything else.
+    metadata : Metadata
+        What holds for the average itself.
     """
     primary = fits.PrimaryHDU(header=None if header is None else header.copy())
     for key in _NOT_INHERITED:
         primary.header.remove(key, ignore_missing=True, remove_all=True)
+    for name, key in KEYWORDS.items():
+        value = getattr(metadata, name)
+        if value is None or key == "BUNIT":
+            primary.header.remove(key, ignore_missing=True, remove_all=True)
+        elif primary.header.get(key) != value:
+            primary.header[key] = value
     primary.header["FILENAME"] = filename
     primary.header["DATE"] = now()
     primary.header["DATAMODL"] = "ImageModel"
+    primary.header["NINTS"] = 1
     set_cards(primary.header, provenance)
     for line in provenance.history():
         primary.header.add_history(line)
+
     hdus = [primary]
     for name, data in (("SCI", average.sci), ("ERR", average.err), ("DQ", average.dq)):
         assert data is not None
         hdu = fits.ImageHDU(np.asarray(data), name=name)
-        if unit is not None and name != "DQ":
-            hdu.header["BUNIT"] = unit
+        if metadata.unit is not None and name != "DQ":
+            hdu.header["BUNIT"] = metadata.unit
         hdus.append(hdu)
+    hdus.append(fits.ImageHDU(average.n_kept.astype(np.int32), name=KEPT_EXTENSION))
+    hdus.append(inputs_table(inputs))
     fits.HDUList(hdus).writeto(path, overwrite=True)
+
+
+def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
+    """Return the backgrounds and their fate as a FITS table."""
+    text = {name: [getattr(record, name) for record in inputs] for name in ("name", "fate", "remarks")}
+    columns = [
+        fits.Column(name.upper(), f"{max(1, *map(len, values))}A", array=values)
+        for name, values in text.items()
+    ]
+    columns.append(fits.Column("N_REJECTED", "K", array=[record.n_rejected for record in inputs]))
+    columns.append(fits.Column("LEVEL", "D", array=[record.level for record in inputs]))
+    return fits.BinTableHDU.from_columns(columns, name=INPUTS_EXTENSION)
 
 
 def set_cards(header: fits.Header, provenance: Provenance) -> None:

@@ -15,7 +15,7 @@ from offsky.clip import Array, ClippedMean
 from offsky.errors import ExposureError
 from offsky.exposure import Scratch
 from offsky.io.fits import FitsExposure, RawArray, read_exactly
-from offsky.subtract import subtract_rows
+from offsky.difference import subtract_rows
 
 # A header that changes would make these wrong.
 _CHECKSUMS = ("CHECKSUM", "DATASUM")

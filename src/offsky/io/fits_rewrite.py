@@ -12,7 +12,7 @@ from astropy.io import fits
 from offsky.clip import ClippedMean
 from offsky.exposure import as_flags
 from offsky.io.fits import FitsExposure
-from offsky.subtract import subtract_rows
+from offsky.difference import subtract_rows
 
 
 class FitsRewrite:
