@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from offsky.clip import ClippedMean
     from offsky.combine import clipped_mean
     from offsky.errors import (
+        AssociationError,
         ExposureError,
         ExposureMismatchError,
         MissingFileError,
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
         OutputExistsError,
         ParameterError,
     )
-    from offsky.filejobs import average_file, subtract_file
+    from offsky.filejobs import average_file, subtract_association, subtract_file
     from offsky.modeljobs import average, subtract
     from offsky.outcome import Outcome
 
 __all__ = [
+    "AssociationError",
     "ClippedMean",
     "ExposureError",
     "ExposureMismatchError",
@@ -36,6 +38,7 @@ __all__ = [
     "average_file",
     "clipped_mean",
     "subtract",
+    "subtract_association",
     "subtract_file",
 ]
 
@@ -46,6 +49,7 @@ _HOMES = {
     "average_file": "filejobs",
     "clipped_mean": "combine",
     "subtract": "modeljobs",
+    "subtract_association": "filejobs",
     "subtract_file": "filejobs",
 }
 

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,18 +82,24 @@ def _clip_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @cli.command()
-@click.argument("target", type=_PATH)
+@click.argument("target", type=_PATH, metavar="TARGET|ASN.json")
 @click.argument("backgrounds", type=_PATH, nargs=-1)
 @click.option(
     "-o",
     "--output",
     type=_PATH,
-    help="File to write. [default: the target's name with _bsub or _bsubints, here]",
+    help="File to write (for an association: folder). [default: here, the target's name "
+    "with _bsub or _bsubints]",
 )
 @click.option(
     "--save-combined",
     is_flag=True,
     help="Also write the average, as <root>_combinedbackground.fits beside the output.",
+)
+@click.option(
+    "--allow-outside",
+    is_flag=True,
+    help="Let members of the association lie outside its folder.",
 )
 @_clip_options
 def subtract(
@@ -101,6 +107,7 @@ def subtract(
     backgrounds: tuple[Path, ...],
     output: Path | None,
     save_combined: bool,
+    allow_outside: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -109,25 +116,73 @@ def subtract(
     Images and cubes (integrations) go together in any mixture. Inputs are never
     changed. Without backgrounds the output is a copy, marked SKIPPED.
 
+    Given a level-2 association, make all its products.
+
     \b
-    Example:
+    Examples:
       offsky subtract jw01_00001_rate.fits off1_rate.fits off2_rate.fits off3_rate.fits
+      offsky subtract jw01_image2_asn.json
     """
-    from offsky.filejobs import subtract_file
-    from offsky.names import combined_name, output_name
+    if target.suffix.lower() == ".json":
+        if backgrounds:
+            raise click.UsageError("an association names its backgrounds itself")
+        _subtract_association(
+            target, output or Path(), as_json, save_combined, allow_outside, options
+        )
+        return
+    if allow_outside:
+        raise click.UsageError("--allow-outside is for associations")
 
     def work(progress: "Progress") -> "Outcome":
+        from offsky.filejobs import subtract_file
+        from offsky.names import combined_name, output_name, product_root
+
         written = output if output is not None else output_name(target)
+        combined = written.with_name(combined_name(product_root(target)))
         return subtract_file(
             target,
             backgrounds,
             written,
-            combined_path=combined_name(target, written) if save_combined else None,
+            combined_path=combined if save_combined else None,
             progress=progress,
             **options,
         )
 
     _run(work, as_json)
+
+
+def _subtract_association(
+    association: Path,
+    folder: Path,
+    as_json: bool,
+    save_combined: bool,
+    allow_outside: bool,
+    options: dict[str, Any],
+) -> None:
+    """Make all products, say what came of each, fail at the end if one did."""
+    from offsky.errors import OffskyError
+    from offsky.filejobs import subtract_association
+    from offsky.report import render_json_list, render_summary
+
+    outcomes = []
+    with _one_line_errors(), _progress_bar() as progress:
+        for outcome in subtract_association(
+            association,
+            folder,
+            save_combined=save_combined,
+            allow_outside=allow_outside,
+            progress=progress,
+            **options,
+        ):
+            outcomes.append(outcome)
+            if isinstance(outcome, OffskyError):
+                click.echo(f"offsky: {outcome}", err=True)
+            elif not as_json:
+                click.echo(f"{render_summary(outcome)}\n")
+    if as_json:
+        click.echo(render_json_list(outcomes))
+    if any(isinstance(outcome, OffskyError) for outcome in outcomes):
+        sys.exit(1)
 
 
 @cli.command()

@@ -66,7 +66,7 @@ def largest_deviation(n: int) -> float:
     Returns
     -------
     float
-        An upper bound, reached for n > 2; it grows with n.
+        The least upper bound; it grows with n.
 
     Notes
     -----
@@ -75,6 +75,8 @@ def largest_deviation(n: int) -> float:
     often quoted n / sqrt(n - 1) is the distance from the median where all other
     samples are equal, which is not the largest.
     """
+    if n == 2:
+        return 1.0
     m = n // 2 + 1
     return sqrt(n * (m + 1) / m)
 

@@ -7,6 +7,7 @@
     ├── ExposureError (ValueError)           a file that is no usable exposure
     │   ├── MissingFileError (FileNotFoundError)
     │   └── ExposureMismatchError            exposures that do not go together
+    ├── AssociationError (ValueError)        an association that makes no sense
     └── OutputError (OSError)                the output cannot be written
         └── OutputExistsError (FileExistsError)
 
@@ -37,6 +38,10 @@ class MissingFileError(ExposureError, FileNotFoundError):
 
 class ExposureMismatchError(ExposureError):
     """Exposures that cannot be combined with each other."""
+
+
+class AssociationError(OffskyError, ValueError):
+    """An association file that cannot be followed."""
 
 
 class OutputError(OffskyError, OSError):

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from offsky.assemble import assemble
 from offsky.checks import check_target, choose_backgrounds, warn_of_gaps
 from offsky.combine import check_clip, count_threads
-from offsky.errors import ParameterError
+from offsky.errors import OffskyError, ParameterError
+from offsky.io.association import read_association
 from offsky.io.average_file import set_cards, write_average
 from offsky.io.exposures import opened
 from offsky.io.fits import FitsExposure
@@ -20,6 +21,7 @@ from offsky.io.fits_copy import FitsCopy, can_copy
 from offsky.io.fits_rewrite import FitsRewrite
 from offsky.io.models import is_asdf
 from offsky.io.output import atomic_output, check_output
+from offsky.names import combined_name, output_name
 from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
 from offsky.provenance import (
     STATUS_KEYWORD,
@@ -180,6 +182,66 @@ def subtract_file(
         unit=target.metadata.unit or choice.exposures[0].metadata.unit,
         elapsed_s=time.perf_counter() - started,
     )
+
+
+def subtract_association(
+    association_path: StrPath,
+    output_directory: StrPath = ".",
+    *,
+    sigma: float = 3.0,
+    maxiters: int | None = None,
+    overwrite: bool = False,
+    force: bool = False,
+    save_combined: bool = False,
+    allow_outside: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Outcome | OffskyError]:
+    """Subtract backgrounds for every product of a level-2 association.
+
+    Parameters
+    ----------
+    association_path : path-like
+        The association (JSON). Members are relative to its folder.
+    output_directory : path-like
+        Where to write ``<product name>_bsub.fits`` (cubes: ``_bsubints``).
+    save_combined : bool
+        Also write each average, as ``<product name>_combinedbackground.fits``.
+    allow_outside : bool
+        Whether members may lie outside the association's folder.
+    sigma, maxiters, overwrite, force, threads, progress
+        As for `subtract_file`.
+
+    Yields
+    ------
+    Outcome or OffskyError
+        For each product in turn what came of it. The association itself and the names
+        of the outputs are checked before the first is begun.
+
+    Raises
+    ------
+    AssociationError, MissingFileError
+        If the association cannot be followed.
+    """
+    folder = Path(output_directory)
+    products = read_association(Path(association_path), allow_outside=allow_outside)
+    for product in products:
+        try:
+            outcome: Outcome | OffskyError = subtract_file(
+                product.target,
+                product.backgrounds,
+                folder / output_name(product.target, root=product.name),
+                sigma=sigma,
+                maxiters=maxiters,
+                overwrite=overwrite,
+                force=force,
+                combined_path=folder / combined_name(product.name) if save_combined else None,
+                threads=threads,
+                progress=progress,
+            )
+        except OffskyError as error:
+            outcome = error
+        yield outcome
 
 
 def average_file(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from offsky.exposure import Exposure
 from offsky.io.exposures import open_exposure
+from offsky.io.models import is_asdf
 
 # Suffixes of the products that are inputs here; the last one is replaced.
 _SUFFIXES = ("rate", "rateints", "cal", "calints", "bsub", "bsubints")
@@ -27,17 +28,25 @@ def product_root(path: Path) -> str:
     return root if root and suffix in _SUFFIXES else name
 
 
-def output_name(target: Path) -> Path:
-    """Return the default output of a target, in the current directory."""
+def output_name(target: Path, root: str | None = None) -> Path:
+    """Return the default output of a target, in the current directory.
+
+    Parameters
+    ----------
+    target : Path
+        The target; looked into to tell images from cubes.
+    root : str or None
+        What the name begins with; None for the target's own root.
+    """
     exposure: Exposure = open_exposure(target)
     try:
         suffix = "bsubints" if len(exposure.shape) == 3 else "bsub"
     finally:
         exposure.close()
-    ending = ".asdf" if target.suffix.lower() == ".asdf" else ".fits"
-    return Path(f"{product_root(target)}_{suffix}{ending}")
+    ending = ".asdf" if is_asdf(target) else ".fits"
+    return Path(f"{root or product_root(target)}_{suffix}{ending}")
 
 
-def combined_name(target: Path, output: Path) -> Path:
-    """Return the name of the average that goes with a target, beside its output."""
-    return output.with_name(f"{product_root(target)}_combinedbackground.fits")
+def combined_name(root: str) -> str:
+    """Return the name of the average that goes with a product."""
+    return f"{root}_combinedbackground.fits"

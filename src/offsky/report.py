@@ -1,8 +1,10 @@
 """What a run tells a person, as text."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from offsky.errors import OffskyError
 from offsky.outcome import SKIPPED, Outcome
 
 
@@ -43,6 +45,20 @@ def render_summary(outcome: Outcome) -> str:
 def render_json(outcome: Outcome) -> str:
     """Return the outcome as one JSON object."""
     return json.dumps(outcome.as_dict())
+
+
+def render_json_list(outcomes: Sequence[Outcome | OffskyError]) -> str:
+    """Return what came of several products as one JSON object."""
+    return json.dumps(
+        {
+            "products": [
+                {"status": "FAILED", "error": str(outcome)}
+                if isinstance(outcome, OffskyError)
+                else outcome.as_dict()
+                for outcome in outcomes
+            ]
+        }
+    )
 
 
 def _names(names: tuple[str, ...]) -> str:

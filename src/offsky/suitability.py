@@ -192,12 +192,13 @@ def clip_warning(n_exposures: int, sigma: float, maxiters: int | None) -> str | 
     reach = largest_deviation(n_exposures)
     if reach >= sigma:
         return None
-    # The largest threshold that can still be passed, rounded down.
-    useful = int(reach * 10) / 10
+    # The largest threshold that can still be passed, rounded down. Two samples lie
+    # equally far from their median: a lower threshold would reject both.
+    remedy = f"a sigma below {int(reach * 10) / 10:g} or " if n_exposures > 2 else ""
     return (
-        f"with {n_exposures} backgrounds nothing can be farther than {reach:.2f} standard "
-        f"deviations from the median, so that sigma = {sigma:g} rejects nothing; a sigma "
-        f"below {useful:g} or more backgrounds would help"
+        f"with {n_exposures} backgrounds no sample can be farther than {reach:.2f} standard "
+        f"deviations from the median, so that sigma = {sigma:g} rejects nothing; {remedy}more "
+        "backgrounds would help"
     )
 
 

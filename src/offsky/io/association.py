@@ -1,0 +1,179 @@
+"""Level-2 association files: which exposures make which product."""
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offsky.errors import AssociationError, MissingFileError
+
+log = logging.getLogger(__name__)
+
+# What the association generator of the JWST ground system writes.
+_ASSOCIATION_KEYS = {
+    "asn_id",
+    "asn_pool",
+    "asn_rule",
+    "asn_type",
+    "code_version",
+    "constraints",
+    "degraded_status",
+    "products",
+    "program",
+    "target",
+    "version_id",
+}
+_PRODUCT_KEYS = {"members", "name"}
+_MEMBER_KEYS = {
+    "asn_candidate",
+    "expname",
+    "exposerr",
+    "exptype",
+    "fixedslit",
+    "is_imprint",
+    "is_psf",
+    "opt_elem",
+    "slit_name",
+    "tsovisit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One product of an association.
+
+    Attributes
+    ----------
+    name : str
+        The root of its files' names.
+    target : Path
+        The science member.
+    backgrounds : tuple of Path
+        The background members, in the association's order.
+    """
+
+    name: str
+    target: Path
+    backgrounds: tuple[Path, ...]
+
+
+def read_association(path: Path, *, allow_outside: bool = False) -> list[Product]:
+    """Read a level-2 association.
+
+    Parameters
+    ----------
+    path : Path
+        The JSON file; members are relative to its folder.
+    allow_outside : bool
+        Whether members may lie outside that folder. An association from elsewhere
+        could otherwise name any file of this machine.
+
+    Returns
+    -------
+    list of Product
+        All products; members other than science and background are left out.
+
+    Raises
+    ------
+    MissingFileError
+        If the association or a member is not there.
+    AssociationError
+        If it is no level-2 association, with the place in it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path}: no such file; check the name") from error
+    except OSError as error:
+        raise AssociationError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise AssociationError(
+            f"{path}: not JSON ({error}); expected a level-2 association"
+        ) from error
+    reader = _Reader(path, allow_outside)
+    reader.check_keys(content, _ASSOCIATION_KEYS, "the association")
+    products = content.get("products")
+    if not isinstance(products, list) or not products:
+        raise AssociationError(f"{path}: no products; expected a list of at least one")
+    read = [reader.product(product, f"products[{i}]") for i, product in enumerate(products)]
+    names = [product.name for product in read]
+    for name in names:
+        if names.count(name) > 1:
+            raise AssociationError(
+                f"{path}: {names.count(name)} products are called {name!r} and would be one "
+                "file; give each a name of its own"
+            )
+    return read
+
+
+class _Reader:
+    """Turns parts of one association into values, or says where it is wrong."""
+
+    def __init__(self, path: Path, allow_outside: bool) -> None:
+        self._path = path
+        self._allow_outside = allow_outside
+
+    def _wrong(self, place: str, found: str) -> AssociationError:
+        return AssociationError(f"{self._path}: {place}: {found}")
+
+    def check_keys(self, part: Any, known: set[str], place: str) -> None:
+        if not isinstance(part, dict):
+            raise self._wrong(place, f"{type(part).__name__} where an object is expected")
+        unknown = sorted(set(part) - known)
+        if unknown:
+            raise self._wrong(
+                place, f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
+            )
+
+    def product(self, part: Any, place: str) -> Product:
+        self.check_keys(part, _PRODUCT_KEYS, place)
+        name = part.get("name")
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            raise self._wrong(f"{place}.name", f"{name!r}; expected a plain file name")
+        members = part.get("members")
+        if not isinstance(members, list) or not members:
+            raise self._wrong(f"{place}.members", "expected a list of at least one member")
+        science: list[Path] = []
+        backgrounds: list[Path] = []
+        for i, member in enumerate(members):
+            where = f"{place}.members[{i}]"
+            self.check_keys(member, _MEMBER_KEYS, where)
+            kind = member.get("exptype")
+            if not isinstance(kind, str):
+                raise self._wrong(where, "no exptype; expected science, background or another")
+            if kind.lower() not in ("science", "background"):
+                log.info("%s: %s: %s member ignored", self._path, where, kind)
+                continue
+            found = self._member_path(member.get("expname"), where)
+            (science if kind.lower() == "science" else backgrounds).append(found)
+        if len(science) != 1:
+            raise self._wrong(
+                f"{place}.members", f"{len(science)} science members; expected exactly one"
+            )
+        for background in backgrounds:
+            if background.samefile(science[0]):
+                raise self._wrong(
+                    f"{place}.members", f"{background.name} is both science and background"
+                )
+        return Product(name, science[0], tuple(backgrounds))
+
+    def _member_path(self, expname: Any, place: str) -> Path:
+        if not isinstance(expname, str) or not expname:
+            raise self._wrong(f"{place}.expname", f"{expname!r}; expected a file name")
+        folder = self._path.parent
+        # By the words of the path: a link that is in the folder was put there knowingly.
+        relative = os.path.normpath(expname)
+        if not self._allow_outside and (os.path.isabs(relative) or relative.startswith("..")):
+            raise self._wrong(
+                f"{place}.expname",
+                f"{expname!r} leaves the association's folder; move the file there, or allow it "
+                "with --allow-outside",
+            )
+        found = folder / relative
+        if not found.exists():
+            raise MissingFileError(
+                f"{self._path}: {place}.expname: no such file {found}; fetch it or correct the name"
+            )
+        return found
