@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from offsky.filejobs import average_file, subtract_association, subtract_file
     from offsky.modeljobs import average, subtract
+    from offsky.options import Options
     from offsky.outcome import Outcome
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ExposureMismatchError",
     "MissingFileError",
     "OffskyError",
+    "Options",
     "Outcome",
     "OutputError",
     "OutputExistsError",
@@ -44,6 +46,7 @@ __all__ = [
 
 _HOMES = {
     "ClippedMean": "clip",
+    "Options": "options",
     "Outcome": "outcome",
     "average": "modeljobs",
     "average_file": "filejobs",

@@ -7,6 +7,7 @@ import numpy as np
 
 from offsky.clip import Array, ClippedMean
 from offsky.exposure import Exposure, Rows
+from offsky.options import Options
 from offsky.stream import Consumer, Progress, stream_average
 
 
@@ -44,8 +45,7 @@ _LEVEL_ROWS = 128
 def assemble(
     exposures: Sequence[Exposure],
     *,
-    sigma: float,
-    maxiters: int | None,
+    options: Options,
     threads: int,
     whole: bool,
     consume: Consumer | None = None,
@@ -62,7 +62,7 @@ def assemble(
         and find the level of each exposure.
     consume : callable or None
         Given every block as well.
-    exposures, sigma, maxiters, threads, alongside, rows_per_block, progress
+    exposures, options, threads, alongside, rows_per_block, progress
         As for `stream_average`.
 
     Returns
@@ -96,8 +96,7 @@ def assemble(
     n_rejected, n_err_estimated = stream_average(
         exposures,
         keep,
-        sigma=sigma,
-        maxiters=maxiters,
+        options=options,
         threads=threads,
         inspect=sample if whole else None,
         alongside=alongside,

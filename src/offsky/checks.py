@@ -8,6 +8,7 @@ from offsky.combine import MOST_EXPOSURES
 from offsky.errors import ExposureError, ExposureMismatchError
 from offsky.exposure import Exposure
 from offsky.metadata import Metadata
+from offsky.options import Options
 from offsky.placed import place_exposure
 from offsky.suitability import Candidate, Judgement, Policy, Verdict, clip_warning, judge
 from offsky.window import Placement
@@ -60,8 +61,7 @@ def choose_backgrounds(
     backgrounds: Sequence[Exposure],
     *,
     policy: Policy,
-    sigma: float,
-    maxiters: int | None,
+    options: Options,
 ) -> Choice:
     """Judge backgrounds by their headers, log a table, and place those used.
 
@@ -73,8 +73,8 @@ def choose_backgrounds(
         The exposures to average.
     policy : Policy
         How strict to be.
-    sigma, maxiters
-        The clip's parameters, to warn where it cannot work.
+    options : Options
+        How they will be averaged, to warn where that cannot work.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def choose_backgrounds(
         for extension, effect in (("ERR", "errors count as unknown"), ("DQ", "flags as none")):
             if extension in exposure.missing:
                 log.warning("%s: no %s image, its %s", exposure.name, extension, effect)
-    useless_clip = clip_warning(len(used), sigma, maxiters)
+    useless_clip = clip_warning(len(used), options)
     if useless_clip is not None:
         log.warning("%s", useless_clip)
     return Choice(used, judgement.verdicts)

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from math import isnan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +13,7 @@ from offsky import _kernel, clip
 from offsky.clip import Array, ClippedMean
 from offsky.errors import ParameterError
 from offsky.exposure import Rows, as_flags, as_samples
+from offsky.options import Options
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def clipped_mean(
     >>> float(kept.sci[0]), int(kept.n_kept[0])
     (1.5, 2)
     """
-    check_clip(sigma, maxiters)
+    options = Options(sigma=sigma, maxiters=maxiters)
     stack = as_samples(np.asarray(sci))
     if stack.ndim < 1 or not 1 <= len(stack) <= MOST_EXPOSURES:
         raise ParameterError(
@@ -95,15 +95,12 @@ def clipped_mean(
         list(stack),
         None if errors is None else list(errors),
         None if flags is None else list(flags),
-        sigma=sigma,
-        maxiters=maxiters,
+        options=options,
         threads=count_threads(threads),
     )
 
 
-def combine_rows(
-    exposures: Sequence[Rows], *, sigma: float, maxiters: int | None
-) -> ClippedMean:
+def combine_rows(exposures: Sequence[Rows], options: Options) -> ClippedMean:
     """Average the same rows of several exposures, in the calling thread.
 
     Parameters
@@ -111,8 +108,8 @@ def combine_rows(
     exposures : sequence of Rows
         (n_rows, nx) or (nints, n_rows, nx) each. Cubes are first averaged along
         their integrations, clipped in the same way.
-    sigma, maxiters
-        As in `clipped_mean`.
+    options : Options
+        How to average.
 
     Returns
     -------
@@ -130,8 +127,7 @@ def combine_rows(
                 None if rows.err is None else list(rows.err),
                 None if rows.dq is None else list(rows.dq),
                 dq_flips=[rows.dq_flip] * len(rows.sci),
-                sigma=sigma,
-                maxiters=maxiters,
+                options=options,
                 wide=True,
             )
             n_rejected[i] = image.n_rejected.sum()
@@ -142,8 +138,7 @@ def combine_rows(
         [rows.err for rows in images],
         [rows.dq for rows in images],
         dq_flips=[rows.dq_flip for rows in images],
-        sigma=sigma,
-        maxiters=maxiters,
+        options=options,
     )
     return ClippedMean(
         average.sci,
@@ -160,8 +155,7 @@ def average_planes(
     err: Sequence[Array | None] | None,
     dq: Sequence[Array | None] | None,
     *,
-    sigma: float,
-    maxiters: int | None,
+    options: Options,
     dq_flips: Sequence[int] | None = None,
     wide: bool = False,
     threads: int = 1,
@@ -185,8 +179,8 @@ def average_planes(
             err_planes,
             dq_planes,
             flips,
-            sigma,
-            -1 if maxiters is None else maxiters,
+            options.sigma,
+            -1 if options.maxiters is None else options.maxiters,
             first,
             min(first + chunk, n_pixels),
             mean,
@@ -213,20 +207,6 @@ def average_planes(
         + np.zeros(len(sci), dtype=np.int64),
         sum(n_estimated for _, n_estimated in parts),
     )
-
-
-def check_clip(sigma: float, maxiters: int | None) -> None:
-    """Raise ParameterError unless sigma is above zero and maxiters not below."""
-    if isnan(sigma) or sigma <= 0:
-        raise ParameterError(
-            f"sigma is {sigma:g}: the clipping threshold is a number of standard "
-            "deviations above zero, such as 3"
-        )
-    if maxiters is not None and maxiters < 0:
-        raise ParameterError(
-            f"maxiters is {maxiters}: give 0 or more passes, or none at all "
-            "to clip until nothing is rejected"
-        )
 
 
 def count_threads(threads: int | None) -> int:

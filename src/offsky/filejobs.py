@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from offsky.assemble import assemble
 from offsky.checks import check_target, choose_backgrounds, warn_of_gaps
-from offsky.combine import check_clip, count_threads
+from offsky.combine import count_threads
 from offsky.errors import OffskyError, ParameterError
 from offsky.io.association import read_association
 from offsky.io.average_file import set_cards, write_average
@@ -22,6 +22,7 @@ from offsky.io.fits_rewrite import FitsRewrite
 from offsky.io.models import is_asdf
 from offsky.io.output import atomic_output, check_output
 from offsky.names import combined_name, output_name
+from offsky.options import Options
 from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
 from offsky.provenance import (
     STATUS_KEYWORD,
@@ -103,7 +104,7 @@ def subtract_file(
         For an output that may not or cannot be written.
     """
     started = time.perf_counter()
-    check_clip(sigma, maxiters)
+    options = Options(sigma=sigma, maxiters=maxiters)
     n_threads = count_threads(threads)
     target_file, output = Path(target_path), Path(output_path)
     background_files = [Path(path) for path in background_paths]
@@ -119,8 +120,7 @@ def subtract_file(
             target_file,
             background_files,
             output,
-            sigma=sigma,
-            maxiters=maxiters,
+            options=options,
             overwrite=overwrite,
             policy=Policy(force=force),
             combined=combined,
@@ -132,9 +132,9 @@ def subtract_file(
     with FitsExposure(target_file) as target, opened(background_files) as backgrounds:
         check_target(target)
         choice = choose_backgrounds(
-            target, backgrounds, policy=Policy(force=force), sigma=sigma, maxiters=maxiters
+            target, backgrounds, policy=Policy(force=force), options=options
         )
-        provenance = Provenance(choice.names, sigma, maxiters)
+        provenance = Provenance(choice.names, options)
         with atomic_output(output, overwrite=overwrite) as part:
             header = _new_header(target, output, provenance if choice.exposures else None)
             if not choice.exposures:
@@ -149,8 +149,7 @@ def subtract_file(
             with closing(_start_copy(target, part, header)) as copy:
                 assembled = assemble(
                     choice.exposures,
-                    sigma=sigma,
-                    maxiters=maxiters,
+                    options=options,
                     threads=n_threads,
                     whole=combined is not None,
                     consume=copy.subtract,
@@ -278,7 +277,7 @@ def average_file(
         As for `subtract_file`.
     """
     started = time.perf_counter()
-    check_clip(sigma, maxiters)
+    options = Options(sigma=sigma, maxiters=maxiters)
     n_threads = count_threads(threads)
     output = Path(output_path)
     files = [Path(path) for path in background_paths]
@@ -289,12 +288,11 @@ def average_file(
     check_output(output, inputs=files, overwrite=overwrite)
     with opened(files) as backgrounds:
         choice = choose_backgrounds(
-            None, backgrounds, policy=Policy(force=force), sigma=sigma, maxiters=maxiters
+            None, backgrounds, policy=Policy(force=force), options=options
         )
         assembled = assemble(
             choice.exposures,
-            sigma=sigma,
-            maxiters=maxiters,
+            options=options,
             threads=n_threads,
             whole=True,
             progress=progress,
@@ -305,7 +303,7 @@ def average_file(
                 part,
                 output.name,
                 assembled.average,
-                Provenance(choice.names, sigma, maxiters).with_results(assembled),
+                Provenance(choice.names, options).with_results(assembled),
                 input_records(choice.verdicts, assembled),
                 header=first.header if isinstance(first, FitsExposure) else None,
                 metadata=average_metadata(first.metadata, choice.metadata),

@@ -14,7 +14,7 @@ import numpy as np
 from offsky.assemble import Assembled, assemble
 from offsky.checks import Choice, choose_backgrounds, warn_of_gaps
 from offsky.clip import ClippedMean
-from offsky.combine import check_clip, count_threads
+from offsky.combine import count_threads
 from offsky.errors import ParameterError
 from offsky.exposure import Exposure
 from offsky.io.average_file import INPUTS_EXTENSION, KEPT_EXTENSION, inputs_table
@@ -22,6 +22,7 @@ from offsky.io.exposures import open_exposure
 from offsky.io.models import model_exposure, model_name, open_model
 from offsky.io.output import atomic_output
 from offsky.metadata import MODEL_PATHS, Metadata
+from offsky.options import Options
 from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
 from offsky.provenance import Provenance, average_metadata, input_records
 from offsky.stream import Progress
@@ -78,13 +79,12 @@ def subtract(
     ExposureError
         For an input that is missing, damaged or does not fit.
     """
-    check_clip(sigma, maxiters)
+    options = Options(sigma=sigma, maxiters=maxiters)
     with _opened_model(target) as model:
         return subtract_model(
             model,
             backgrounds,
-            sigma=sigma,
-            maxiters=maxiters,
+            options=options,
             threads=count_threads(threads),
             policy=Policy(force=force),
         ).model
@@ -124,22 +124,21 @@ def average(
     See `offsky.clipped_mean` for the formulas. A cube is first averaged along its
     integrations in the same way.
     """
-    check_clip(sigma, maxiters)
+    options = Options(sigma=sigma, maxiters=maxiters)
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
     with _opened(backgrounds) as exposures:
         choice = choose_backgrounds(
-            None, exposures, policy=Policy(force=force), sigma=sigma, maxiters=maxiters
+            None, exposures, policy=Policy(force=force), options=options
         )
         assembled = assemble(
             choice.exposures,
-            sigma=sigma,
-            maxiters=maxiters,
+            options=options,
             threads=count_threads(threads),
             whole=True,
         )
         warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
-        provenance = Provenance(choice.names, sigma, maxiters)
+        provenance = Provenance(choice.names, options)
         first = exposures[0].metadata
         return _new_average(
             None,
@@ -182,8 +181,7 @@ def subtract_model_file(
     backgrounds: Sequence[Path],
     output: Path,
     *,
-    sigma: float,
-    maxiters: int | None,
+    options: Options,
     overwrite: bool,
     policy: Policy,
     combined: Path | None,
@@ -197,8 +195,7 @@ def subtract_model_file(
         subtracted = subtract_model(
             model,
             backgrounds,
-            sigma=sigma,
-            maxiters=maxiters,
+            options=options,
             threads=threads,
             policy=policy,
             progress=progress,
@@ -251,8 +248,7 @@ def subtract_model(
     target: Any,
     backgrounds: Sequence[Any],
     *,
-    sigma: float,
-    maxiters: int | None,
+    options: Options,
     threads: int,
     policy: Policy,
     whole: bool = False,
@@ -262,8 +258,10 @@ def subtract_model(
 
     Parameters
     ----------
-    target, backgrounds, sigma, maxiters, threads
+    target, backgrounds, threads
         As for `subtract`.
+    options : Options
+        How to average.
     policy : Policy
         How strict to be with the backgrounds.
     whole : bool
@@ -278,9 +276,9 @@ def subtract_model(
     exposure = model_exposure(target)
     with _opened(backgrounds) as exposures:
         choice = choose_backgrounds(
-            exposure, exposures, policy=policy, sigma=sigma, maxiters=maxiters
+            exposure, exposures, policy=policy, options=options
         )
-        provenance = Provenance(choice.names, sigma, maxiters)
+        provenance = Provenance(choice.names, options)
         result = target.copy()
         if not choice.exposures:
             log.warning("%s: no background to subtract; the result is a copy", exposure.name)
@@ -296,8 +294,7 @@ def subtract_model(
 
         assembled = assemble(
             choice.exposures,
-            sigma=sigma,
-            maxiters=maxiters,
+            options=options,
             threads=threads,
             whole=whole,
             consume=consume,

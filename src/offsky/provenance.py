@@ -9,6 +9,7 @@ from typing import Any
 
 from offsky.assemble import Assembled
 from offsky.metadata import Metadata
+from offsky.options import Options
 from offsky.suitability import Verdict
 
 STATUS_KEYWORD = "S_BKDSUB"
@@ -24,8 +25,8 @@ class Provenance:
     ----------
     backgrounds : tuple of str
         Names of the exposures averaged.
-    sigma, maxiters
-        The clip's parameters.
+    options : Options
+        How they were averaged.
     n_rejected : int
         Samples clipped.
     n_uncovered : int
@@ -35,8 +36,7 @@ class Provenance:
     """
 
     backgrounds: tuple[str, ...]
-    sigma: float
-    maxiters: int | None
+    options: Options
     n_rejected: int = 0
     n_uncovered: int = 0
     median_level: float | None = None
@@ -56,11 +56,11 @@ class Provenance:
         The number of cards does not depend on the values, so that a header can be
         laid out before they are known.
         """
-        maxiters = -1 if self.maxiters is None else self.maxiters
+        maxiters = -1 if self.options.maxiters is None else self.options.maxiters
         return [
             ("OFFVER", version("offsky"), "offsky version that averaged the background"),
             ("OFFNBKG", len(self.backgrounds), "backgrounds averaged"),
-            ("OFFSIGMA", self.sigma, "clipping threshold [standard deviations]"),
+            ("OFFSIGMA", self.options.sigma, "clipping threshold [standard deviations]"),
             ("OFFMAXIT", maxiters, "clipping passes at most (-1: no limit)"),
             ("OFFNREJ", self.n_rejected, "samples clipped"),
             ("OFFNUNCV", self.n_uncovered, "pixels without background"),

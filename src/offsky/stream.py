@@ -11,6 +11,7 @@ from offsky.clip import ClippedMean
 from offsky.combine import combine_rows
 from offsky.exposure import Exposure, Rows, Scratch
 from offsky.memory import block_rows
+from offsky.options import Options
 
 Inspector = Callable[[int, Sequence[Rows]], None]
 Consumer = Callable[[int, int, ClippedMean], None]
@@ -21,8 +22,7 @@ def stream_average(
     exposures: Sequence[Exposure],
     consume: Consumer,
     *,
-    sigma: float,
-    maxiters: int | None,
+    options: Options,
     threads: int,
     inspect: Inspector | None = None,
     alongside: Sequence[Callable[[], None]] = (),
@@ -41,8 +41,8 @@ def stream_average(
     consume : callable
         Called with (first row, last row + 1, average of these rows), once for each
         row, in any order and from several threads at a time.
-    sigma, maxiters
-        As in `offsky.clipped_mean`.
+    options : Options
+        How to average.
     threads : int
         Threads to work on.
     inspect : callable or None
@@ -77,7 +77,7 @@ def stream_average(
             rows = [exposure.read_rows(first, last, scratch) for exposure in exposures]
             if inspect is not None:
                 inspect(first, rows)
-            average = combine_rows(rows, sigma=sigma, maxiters=maxiters)
+            average = combine_rows(rows, options)
         finally:
             scratches.put(scratch)
         consume(first, last, average)

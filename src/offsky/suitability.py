@@ -8,6 +8,7 @@ from typing import Literal
 from offsky.clip import largest_deviation
 from offsky.errors import ExposureMismatchError
 from offsky.metadata import KEYWORDS, Metadata
+from offsky.options import Options
 from offsky.window import Placement, Window, place
 
 TILT_TOLERANCE = 1e-8
@@ -182,22 +183,22 @@ def judge(
     return Judgement(frame, tuple(verdicts), tuple(warnings))
 
 
-def clip_warning(n_exposures: int, sigma: float, maxiters: int | None) -> str | None:
+def clip_warning(n_exposures: int, options: Options) -> str | None:
     """Say so where the clip can never reject an exposure.
 
     See `offsky.clip.largest_deviation`.
     """
-    if n_exposures < 2 or maxiters == 0:
+    if n_exposures < 2 or options.maxiters == 0:
         return None
     reach = largest_deviation(n_exposures)
-    if reach >= sigma:
+    if reach >= options.sigma:
         return None
     # The largest threshold that can still be passed, rounded down. Two samples lie
     # equally far from their median: a lower threshold would reject both.
     remedy = f"a sigma below {int(reach * 10) / 10:g} or " if n_exposures > 2 else ""
     return (
         f"with {n_exposures} backgrounds no sample can be farther than {reach:.2f} standard "
-        f"deviations from the median, so that sigma = {sigma:g} rejects nothing; {remedy}more "
+        f"deviations from the median, so that sigma = {options.sigma:g} rejects nothing; {remedy}more "
         "backgrounds would help"
     )
 

@@ -1,0 +1,174 @@
+"""The JWST pipeline's background step with offsky's averaging in it."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from offsky.combine import check_clip, count_threads
+from offsky.modeljobs import average_model, subtract_model
+from offsky.outcome import SKIPPED
+from offsky.suitability import Policy
+
+try:
+    from jwst.background import BackgroundStep as JwstBackgroundStep
+    from stdatamodels.jwst.datamodels import JwstDataModel
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{error}: offsky.step needs the JWST pipeline; pip install 'offsky[jwst]'",
+        name=error.name,
+    ) from error
+
+__all__ = ["BackgroundStep", "install", "uninstall"]
+
+log = logging.getLogger(__name__)
+
+# Their background is a reference file, scaled: the parent's business.
+_FROM_REFERENCE = ("NIS_WFSS", "NRC_WFSS", "MIR_WFSS", "NIS_SOSS")
+
+
+class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
+    """Subtract background exposures from a target exposure.
+
+    In the place of ``jwst.background.BackgroundStep``: the same alias, parameters,
+    inputs, statuses and products. Differences in the results are listed in
+    ``docs/parity.md``.
+    """
+
+    def process(self, step_input: Any, input_bkg_list: Any = None) -> Any:
+        """Subtract the average of background exposures from the target.
+
+        Parameters
+        ----------
+        step_input : str, JwstDataModel or mapping
+            The target: a file or an open model, or a level-2 association: its file,
+            a dictionary or the object.
+        input_bkg_list : sequence, str, JwstDataModel or None
+            Files and open models, or names joined by commas. Members of the
+            association win over it, it wins over the parameter ``bkg_list``.
+
+        Returns
+        -------
+        JwstDataModel
+            Another model, of the target's type. Inside a pipeline, a target without
+            background is returned as it is.
+        """
+        with _logged_like_jwst():
+            target, members = self._asn_get_data(self._association(step_input))
+            if target.meta.exposure.type in _FROM_REFERENCE:
+                return super().process(step_input, input_bkg_list)
+            given = self.bkg_list if input_bkg_list is None else input_bkg_list
+            return self._subtract(target, _listed(members["background"] or given))
+
+    def _association(self, step_input: Any) -> Any:
+        """Read the association, or make one of the target alone."""
+        if not isinstance(step_input, Mapping):
+            return self.load_as_level2_asn(step_input)
+        products = [
+            {
+                **product,
+                "members": [
+                    {**member, "expname": self.make_input_path(member["expname"])}
+                    for member in product["members"]
+                ],
+            }
+            for product in step_input["products"]
+        ]
+        return {**step_input, "products": products}
+
+    def _subtract(self, target: Any, backgrounds: list[Any]) -> Any:
+        if not backgrounds:
+            log.warning("no backgrounds given; nothing is subtracted")
+            target.meta.cal_step.bkg_subtract = SKIPPED
+            return target
+        check_clip(self.sigma, self.maxiters)
+        subtracted = subtract_model(
+            target,
+            backgrounds,
+            sigma=self.sigma,
+            maxiters=self.maxiters,
+            threads=count_threads(None),
+            policy=Policy(force=True, all_or_nothing_tilt=True),
+            whole=self.save_combined_background,
+        )
+        if self.save_combined_background and subtracted.assembled is not None:
+            with average_model(subtracted, target) as average:
+                path = self.save_model(average, suffix=self.bkg_suffix, force=True)
+            log.info("average background written to %s", path)
+        return subtracted.model
+
+    @classmethod
+    def get_config_from_reference(cls, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Ask CRDS for parameters; without CRDS, go on with those given.
+
+        Parameters
+        ----------
+        dataset, args, kwargs
+            As for the parent.
+
+        Returns
+        -------
+        ConfigObj
+        """
+        try:
+            return super().get_config_from_reference(dataset, *args, **kwargs)
+        except SystemExit:
+            # The CRDS client ends the process where neither server nor cache is there.
+            with _logged_like_jwst():
+                log.warning("CRDS cannot be reached: going on with the parameters given")
+            return super().get_config_from_reference(dataset, disable=True)
+
+
+def install() -> None:
+    """Let ``Image2Pipeline`` and ``Spec2Pipeline`` of this process use offsky's step.
+
+    Pipelines made afterwards have it as their ``bkg_subtract``. `uninstall` undoes it.
+    """
+    _put_in_pipelines(BackgroundStep)
+
+
+def uninstall() -> None:
+    """Give ``Image2Pipeline`` and ``Spec2Pipeline`` the JWST pipeline's own step back."""
+    _put_in_pipelines(JwstBackgroundStep)
+
+
+def _put_in_pipelines(step: type[Any]) -> None:
+    from jwst.pipeline import Image2Pipeline, Spec2Pipeline
+
+    for pipeline in (Image2Pipeline, Spec2Pipeline):
+        pipeline.step_defs["bkg_subtract"] = step
+
+
+def _listed(backgrounds: Any) -> list[Any]:
+    """Return backgrounds as a list, without empty names."""
+    if backgrounds is None:
+        return []
+    if isinstance(backgrounds, str):
+        backgrounds = backgrounds.split(",")
+    elif isinstance(backgrounds, os.PathLike | JwstDataModel):
+        backgrounds = [backgrounds]
+    named = (each.strip() if isinstance(each, str) else each for each in backgrounds)
+    return [each for each in named if each is not None and each != ""]
+
+
+@contextmanager
+def _logged_like_jwst() -> Iterator[None]:
+    """Send offsky's messages where jwst's go.
+
+    Steps and pipelines attach handlers to loggers that they know by name, offsky's
+    not among them; they show the messages, and record them in the product.
+    """
+    ours, theirs = logging.getLogger("offsky"), logging.getLogger("jwst")
+    level = ours.level
+    borrowed = [handler for handler in theirs.handlers if handler not in ours.handlers]
+    for handler in borrowed:
+        ours.addHandler(handler)
+    if borrowed and level == logging.NOTSET:
+        ours.setLevel(theirs.level)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+        for handler in borrowed:
+            ours.removeHandler(handler)
