@@ -198,9 +198,7 @@ def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **option
     """
     from offsky.filejobs import average_file
 
-    _run(
-        lambda progress: average_file(backgrounds, output, progress=progress, **options), as_json
-    )
+    _run(lambda progress: average_file(backgrounds, output, progress=progress, **options), as_json)
 
 
 @cli.command()
@@ -228,7 +226,7 @@ def _run(work: "Callable[[Progress], Outcome]", as_json: bool) -> None:
     click.echo(render_json(outcome) if as_json else render_summary(outcome))
 
 
-class _one_line_errors(AbstractContextManager[None]):  # noqa: N801 (used as a function)
+class _one_line_errors(AbstractContextManager[None]):
     """Turn what went wrong into one line on standard error and exit status 1."""
 
     def __enter__(self) -> None:
@@ -250,7 +248,7 @@ class _one_line_errors(AbstractContextManager[None]):  # noqa: N801 (used as a f
             sys.exit(1)
 
 
-class _progress_bar(AbstractContextManager["Progress"]):  # noqa: N801 (used as a function)
+class _progress_bar(AbstractContextManager["Progress"]):
     """A bar on a terminal for what takes over a second, nothing elsewhere."""
 
     def __enter__(self) -> "Progress":

@@ -7,11 +7,12 @@ the same results, bit for bit, some forty times slower.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Float64s = NDArray[np.float64]
 
 # Bounds are found by adding n numbers, and every order of addition rounds in its
@@ -208,9 +209,7 @@ def _bounds_of(
     return low, high, (close.any(axis=0) | ~plain) & (least != most)
 
 
-def _bounds_in_reference_order(
-    x: list[float], sigma: float, maxiters: int
-) -> tuple[float, float]:
+def _bounds_in_reference_order(x: list[float], sigma: float, maxiters: int) -> tuple[float, float]:
     """Bounds as `astropy.stats.sigma_clip` finds them, rounding for rounding.
 
     It selects the median by exchanging samples in place and then adds them in the

@@ -163,8 +163,8 @@ def average_planes(
     """Average planes of one shape; `wide` keeps the result in float64."""
     shape, n_pixels = sci[0].shape, sci[0].size
     real = np.float64 if wide else np.float32
-    mean = np.empty(n_pixels, dtype=real)
-    error = None if err is None else np.empty(n_pixels, dtype=real)
+    mean: NDArray[np.floating] = np.empty(n_pixels, dtype=real)
+    error: NDArray[np.floating] | None = None if err is None else np.empty(n_pixels, dtype=real)
     flags = None if dq is None else np.empty(n_pixels, dtype=np.uint32)
     n_kept = np.empty(n_pixels, dtype=np.uint16)
     sci_planes = [_flat(plane) for plane in sci]
@@ -198,13 +198,15 @@ def average_planes(
         chunk = _CHUNK
         with ThreadPoolExecutor(threads) as pool:
             parts = list(pool.map(work, range(0, n_pixels, chunk)))
+    n_rejected = np.zeros(len(sci), dtype=np.int64)
+    for rejected, _ in parts:
+        n_rejected += rejected
     return ClippedMean(
         mean.reshape(shape),
         None if error is None else error.reshape(shape),
         None if flags is None else flags.reshape(shape),
         n_kept.reshape(shape),
-        np.sum([rejected for rejected, _ in parts], axis=0, dtype=np.int64)
-        + np.zeros(len(sci), dtype=np.int64),
+        n_rejected,
         sum(n_estimated for _, n_estimated in parts),
     )
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from offsky.clip import largest_deviation
+
 if TYPE_CHECKING:
     from offsky.testing import Scene
 

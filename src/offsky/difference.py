@@ -41,10 +41,7 @@ def subtract_rows(sci: Array, dq: Array, dq_flip: int, average: ClippedMean) -> 
     flags = np.uint32(0) if average.dq is None else average.dq
     # Inverted bits: set the flags in the value, not in its stored form.
     flipped = np.uint32(dq_flip)
-    result_dq = np.empty_like(dq)
-    np.bitwise_or(dq.astype(np.uint32) ^ flipped, flags, out=result_dq, casting="same_kind")
-    if dq_flip:
-        result_dq ^= flipped
+    result_dq = (((dq.astype(np.uint32) ^ flipped) | flags) ^ flipped).astype(dq.dtype)
     result_sci = np.empty_like(sci)
     with np.errstate(invalid="ignore", over="ignore"):
         np.subtract(sci, level, out=result_sci, casting="same_kind")

@@ -40,9 +40,9 @@ class Scratch:
         n_taken = -(-n_bytes // 64) * 64
         self._wanted += n_taken
         if self._used + n_taken > self._memory.size:
-            return memoryview(np.empty(n_bytes, dtype=np.uint8))
+            return np.empty(n_bytes, dtype=np.uint8).data
         start, self._used = self._used, self._used + n_taken
-        return memoryview(self._memory[start : start + n_bytes])
+        return self._memory[start : start + n_bytes].data
 
 
 class Exposure(Protocol):
@@ -127,10 +127,9 @@ class ArrayExposure:
 
     def in_memory(self, same_as: object) -> "ArrayExposure":
         """Return the same exposure with arrays of its own, none of them on disk."""
-        copies = [None if a is None else np.array(a) for a in (self._sci, self._err, self._dq)]
-        return ArrayExposure(
-            self.name, copies[0], copies[1], copies[2], self.metadata, same_as
-        )
+        err = None if self._err is None else np.array(self._err)
+        dq = None if self._dq is None else np.array(self._dq)
+        return ArrayExposure(self.name, np.array(self._sci), err, dq, self.metadata, same_as)
 
     def close(self) -> None:
         """Do nothing: the arrays are their owner's."""

@@ -287,9 +287,7 @@ def average_file(
         raise ParameterError(f"{output}: an average is written as FITS; name it .fits")
     check_output(output, inputs=files, overwrite=overwrite)
     with opened(files) as backgrounds:
-        choice = choose_backgrounds(
-            None, backgrounds, policy=Policy(force=force), options=options
-        )
+        choice = choose_backgrounds(None, backgrounds, policy=Policy(force=force), options=options)
         assembled = assemble(
             choice.exposures,
             options=options,
@@ -330,7 +328,10 @@ def _new_header(
         header.remove(key, ignore_missing=True)
     header["FILENAME"] = output.name
     header["DATE"] = now()
-    header[STATUS_KEYWORD] = (SKIPPED if provenance is None else COMPLETE, "Background subtraction")
+    header[STATUS_KEYWORD] = (
+        SKIPPED if provenance is None else COMPLETE,
+        "Background subtraction",
+    )
     if provenance is not None:
         set_cards(header, provenance)
         for line in provenance.history():

@@ -15,6 +15,7 @@ from offsky.assemble import Assembled, assemble
 from offsky.checks import Choice, choose_backgrounds, warn_of_gaps
 from offsky.clip import ClippedMean
 from offsky.combine import count_threads
+from offsky.difference import subtract_rows
 from offsky.errors import ParameterError
 from offsky.exposure import Exposure
 from offsky.io.average_file import INPUTS_EXTENSION, KEPT_EXTENSION, inputs_table
@@ -26,7 +27,6 @@ from offsky.options import Options
 from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
 from offsky.provenance import Provenance, average_metadata, input_records
 from offsky.stream import Progress
-from offsky.difference import subtract_rows
 from offsky.suitability import Policy
 
 log = logging.getLogger(__name__)
@@ -128,9 +128,7 @@ def average(
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
     with _opened(backgrounds) as exposures:
-        choice = choose_backgrounds(
-            None, exposures, policy=Policy(force=force), options=options
-        )
+        choice = choose_backgrounds(None, exposures, policy=Policy(force=force), options=options)
         assembled = assemble(
             choice.exposures,
             options=options,
@@ -275,9 +273,7 @@ def subtract_model(
     """
     exposure = model_exposure(target)
     with _opened(backgrounds) as exposures:
-        choice = choose_backgrounds(
-            exposure, exposures, policy=policy, options=options
-        )
+        choice = choose_backgrounds(exposure, exposures, policy=policy, options=options)
         provenance = Provenance(choice.names, options)
         result = target.copy()
         if not choice.exposures:

@@ -143,4 +143,3 @@ def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata
 def now() -> str:
     """Return the time as JWST's DATE keyword writes it (UTC)."""
     return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
-

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from offsky.combine import check_clip, count_threads
+from offsky.combine import count_threads
 from offsky.modeljobs import average_model, subtract_model
+from offsky.options import Options
 from offsky.outcome import SKIPPED
 from offsky.suitability import Policy
 
@@ -61,6 +62,20 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             given = self.bkg_list if input_bkg_list is None else input_bkg_list
             return self._subtract(target, _listed(members["background"] or given))
 
+    def set_primary_input(self, obj: Any, exclusive: bool = True) -> None:
+        """Remember what products are named after.
+
+        Parameters
+        ----------
+        obj : str, JwstDataModel or mapping
+            The target or the association; for one in memory, its product's name.
+        exclusive : bool
+            As for the parent.
+        """
+        if isinstance(obj, Mapping):
+            obj = f"{obj['products'][0]['name']}.fits"
+        super().set_primary_input(obj, exclusive)
+
     def _association(self, step_input: Any) -> Any:
         """Read the association, or make one of the target alone."""
         if not isinstance(step_input, Mapping):
@@ -82,12 +97,10 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             log.warning("no backgrounds given; nothing is subtracted")
             target.meta.cal_step.bkg_subtract = SKIPPED
             return target
-        check_clip(self.sigma, self.maxiters)
         subtracted = subtract_model(
             target,
             backgrounds,
-            sigma=self.sigma,
-            maxiters=self.maxiters,
+            options=Options(sigma=self.sigma, maxiters=self.maxiters),
             threads=count_threads(None),
             policy=Policy(force=True, all_or_nothing_tilt=True),
             whole=self.save_combined_background,

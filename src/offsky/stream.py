@@ -1,8 +1,9 @@
 """Average exposures block by block of rows, on several threads."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,12 +90,15 @@ def stream_average(
     try:
         others = [pool.submit(task) for task in alongside]
         blocks = [pool.submit(work, first) for first in range(0, n_rows, height)]
-        wait([*others, *blocks], return_when=FIRST_EXCEPTION)
+        everything: list[Future[Any]] = [*others, *blocks]
+        wait(everything, return_when=FIRST_EXCEPTION)
         for other in others:
             other.result()
         parts = [block.result() for block in blocks]
     finally:
         # After an error, or Ctrl-C, blocks not yet begun are not begun.
         pool.shutdown(wait=True, cancel_futures=True)
-    n_rejected = np.sum([rejected for rejected, _ in parts], axis=0, dtype=np.int64)
+    n_rejected = np.zeros(len(exposures), dtype=np.int64)
+    for rejected, _ in parts:
+        n_rejected += rejected
     return n_rejected, sum(n_estimated for _, n_estimated in parts)

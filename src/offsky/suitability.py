@@ -112,9 +112,7 @@ class Judgement:
         return sum(verdict.fate == "used" for verdict in self.verdicts)
 
 
-def judge(
-    target: Candidate | None, backgrounds: Sequence[Candidate], policy: Policy
-) -> Judgement:
+def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Policy) -> Judgement:
     """Decide on each background from headers and shapes.
 
     Parameters
@@ -198,8 +196,8 @@ def clip_warning(n_exposures: int, options: Options) -> str | None:
     remedy = f"a sigma below {int(reach * 10) / 10:g} or " if n_exposures > 2 else ""
     return (
         f"with {n_exposures} backgrounds no sample can be farther than {reach:.2f} standard "
-        f"deviations from the median, so that sigma = {options.sigma:g} rejects nothing; {remedy}more "
-        "backgrounds would help"
+        f"deviations from the median, so that sigma = {options.sigma:g} rejects nothing; "
+        f"{remedy}more backgrounds would help"
     )
 
 
@@ -212,9 +210,7 @@ def _forgive(policy: Policy, complaint: str) -> str:
 
 def _remark(verdict: Verdict, remark: str) -> Verdict:
     """Add a remark, without the name it may begin with."""
-    return replace(
-        verdict, remarks=(*verdict.remarks, remark.removeprefix(f"{verdict.name}: "))
-    )
+    return replace(verdict, remarks=(*verdict.remarks, remark.removeprefix(f"{verdict.name}: ")))
 
 
 def _identity_objections(

@@ -116,9 +116,7 @@ def place(exposures: list[Placement]) -> tuple[list[Window], str | None]:
                 "shapes and keywords agree"
             )
         odd = contradicting[0]
-        other = next(
-            e for e in exposures if e.shape != odd.shape or e.keywords != odd.keywords
-        )
+        other = next(e for e in exposures if e.shape != odd.shape or e.keywords != odd.keywords)
         raise ExposureMismatchError(
             f"{_sizes(odd)}: it cannot be placed beside {_sizes(other)}; use exposures of "
             "one window, or mend the keywords"

@@ -165,7 +165,7 @@ class _Reader:
         folder = self._path.parent
         # By the words of the path: a link that is in the folder was put there knowingly.
         relative = os.path.normpath(expname)
-        if not self._allow_outside and (os.path.isabs(relative) or relative.startswith("..")):
+        if not self._allow_outside and (Path(relative).is_absolute() or relative.startswith("..")):
             raise self._wrong(
                 f"{place}.expname",
                 f"{expname!r} leaves the association's folder; move the file there, or allow it "
@@ -174,6 +174,6 @@ class _Reader:
         found = folder / relative
         if not found.exists():
             raise MissingFileError(
-                f"{self._path}: {place}.expname: no such file {found}; fetch it or correct the name"
+                f"{self._path}: {place}.expname: no such file {found}; fetch it or correct it"
             )
         return found

@@ -76,7 +76,9 @@ def write_average(
 
 def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
     """Return the backgrounds and their fate as a FITS table."""
-    text = {name: [getattr(record, name) for record in inputs] for name in ("name", "fate", "remarks")}
+    text = {
+        name: [getattr(record, name) for record in inputs] for name in ("name", "fate", "remarks")
+    }
     columns = [
         fits.Column(name.upper(), f"{max(1, *map(len, values))}A", array=values)
         for name, values in text.items()

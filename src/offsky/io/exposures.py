@@ -34,7 +34,7 @@ def opened(paths: Sequence[Path]) -> Iterator[list[Exposure]]:
     exposures: list[Exposure] = []
     try:
         for path in paths:
-            exposures.append(open_exposure(path))
+            exposures.append(open_exposure(path))  # noqa: PERF401 (closed below if one fails)
         yield exposures
     finally:
         for exposure in exposures:

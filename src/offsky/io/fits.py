@@ -70,7 +70,13 @@ class RawArray:
     """
 
     def __init__(
-        self, file: IO[bytes], name: str, offset: int, shape: tuple[int, ...], dtype: str, flip: int
+        self,
+        file: IO[bytes],
+        name: str,
+        offset: int,
+        shape: tuple[int, ...],
+        dtype: str,
+        flip: int,
     ) -> None:
         self.offset = offset
         self.shape = shape
@@ -358,7 +364,7 @@ def _open_plain(path: Path) -> IO[bytes]:
         except BaseException:
             plain.close()
             raise
-    return plain  # type: ignore[return-value]
+    return plain
 
 
 def _metadata(primary: fits.Header, sci: fits.Header) -> Metadata:
@@ -374,4 +380,3 @@ def _metadata(primary: fits.Header, sci: fits.Header) -> Metadata:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
-

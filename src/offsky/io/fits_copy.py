@@ -12,10 +12,10 @@ import numpy as np
 from astropy.io import fits
 
 from offsky.clip import Array, ClippedMean
+from offsky.difference import subtract_rows
 from offsky.errors import ExposureError
 from offsky.exposure import Scratch
 from offsky.io.fits import FitsExposure, RawArray, read_exactly
-from offsky.difference import subtract_rows
 
 # A header that changes would make these wrong.
 _CHECKSUMS = ("CHECKSUM", "DATASUM")
@@ -127,7 +127,9 @@ class FitsCopy:
     def _write_rows(self, name: str, plane: int, first: int, rows: Array) -> None:
         array = self._arrays[name]
         _write_exactly(
-            self._file.fileno(), memoryview(rows.reshape(-1).view(np.uint8)), array.offset_of(plane, first)
+            self._file.fileno(),
+            rows.reshape(-1).view(np.uint8).data,
+            array.offset_of(plane, first),
         )
 
     def finish(self) -> None:
@@ -150,7 +152,7 @@ def can_copy(target: FitsExposure) -> bool:
 
 def _card_bytes(header: fits.Header) -> bytes:
     """Return a header as it stands in a file, padded to whole blocks."""
-    return header.tostring().encode("ascii")
+    return bytes(header.tostring().encode("ascii"))
 
 
 def _copy_span(

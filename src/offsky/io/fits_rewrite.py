@@ -10,9 +10,9 @@ import numpy as np
 from astropy.io import fits
 
 from offsky.clip import ClippedMean
+from offsky.difference import subtract_rows
 from offsky.exposure import as_flags
 from offsky.io.fits import FitsExposure
-from offsky.difference import subtract_rows
 
 
 class FitsRewrite:
