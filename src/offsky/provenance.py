@@ -134,6 +134,7 @@ def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata
         start_time=min(known("start_time"), default=None),
         end_time=max(known("end_time"), default=None),
         mid_time=fsum(mid_times) / len(mid_times) if mid_times else None,
+        filename=None,
         exposure=None,
         status=None,
         unit=next(iter(known("unit")), metadata.unit),
