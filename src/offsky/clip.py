@@ -129,9 +129,9 @@ def clip_mean(
 
     n_kept = kept.sum(axis=0)
     total = np.zeros(samples.shape[1:])
-    for sample, keep in zip(samples, kept, strict=True):
-        total += np.where(keep, sample, 0.0)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for sample, keep in zip(samples, kept, strict=True):
+            total += np.where(keep, sample, 0.0)
         out_sci[window] = total / n_kept
     out_n_kept[window] = n_kept
     if dq is not None and out_dq is not None:
@@ -153,7 +153,7 @@ def clip_mean(
                 variance += np.where(known, error, 0.0) ** 2
                 n_known += known
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        out_err[window] = np.sqrt(variance * (n_kept / n_known)) / n_kept
+        out_err[window] = np.sqrt(variance / (n_kept * n_known))
     return int(((n_known != n_kept) & (n_known > 0)).sum())
 
 
@@ -205,8 +205,10 @@ def _bounds_of(
         margin = _ROUNDING * n_finite * (1 + sigma) * largest
         close = finite & ((abs(x - low) <= margin) | (abs(x - high) <= margin))
         plain = (largest < _LARGEST_PLAIN) & (most - least > _SMALLEST_PLAIN_RANGE)
-    # Equal samples are all kept: each is the centre.
-    return low, high, (close.any(axis=0) | ~plain) & (least != most)
+    # Equal samples are all kept, also where their sum overflows.
+    equal = least == most
+    low[equal], high[equal] = least[equal], most[equal]
+    return low, high, (close.any(axis=0) | ~plain) & ~equal
 
 
 def _bounds_in_reference_order(x: list[float], sigma: float, maxiters: int) -> tuple[float, float]:

@@ -23,10 +23,16 @@ class Rows(NamedTuple):
 
 
 class Scratch:
-    """Memory that the reads of one block of rows share, used again for the next."""
+    """Memory that the reads of one block of rows share, used again for the next.
 
-    def __init__(self) -> None:
-        self._memory = np.empty(0, dtype=np.uint8)
+    Parameters
+    ----------
+    n_bytes : int
+        What a block is expected to take; it grows where that is too little.
+    """
+
+    def __init__(self, n_bytes: int = 0) -> None:
+        self._memory = np.empty(n_bytes, dtype=np.uint8)
         self._used = self._wanted = 0
 
     def clear(self) -> None:
@@ -144,6 +150,8 @@ def as_samples(array: Array) -> Array:
 
 def as_flags(array: Array) -> Array:
     """Return DQ as uint32; flags of other integer types keep their bits."""
+    if array.dtype.kind == "i":
+        array = array.view(array.dtype.str.replace("i", "u"))
     if array.dtype.kind == "u" and array.dtype.itemsize == 4:
         return array
     return array.astype(np.uint32)

@@ -5,7 +5,9 @@
  * binary for every Python version from 3.11.
  */
 #define PY_SSIZE_T_CLEAN
+#ifndef Py_LIMITED_API /* the build defines it */
 #define Py_LIMITED_API 0x030B0000
+#endif
 #include <Python.h>
 
 #include <stdlib.h>
@@ -107,8 +109,8 @@ take_planes(PyObject *sequence, const char *what, int dq, Py_ssize_t n_pixels, s
     return 0;
 }
 
-/* A writable, contiguous output of `count` items of `itemsize` bytes; None where
- * `optional`. */
+/* A writable, contiguous output of `count` items of `itemsize` bytes (0: floats or
+ * doubles, whichever it has); None where `optional`. */
 static int
 take_output(PyObject *object, const char *what, Py_ssize_t count, Py_ssize_t itemsize,
             int optional, Py_buffer *view)
@@ -118,8 +120,11 @@ take_output(PyObject *object, const char *what, Py_ssize_t count, Py_ssize_t ite
         return 0;
     if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE))
         return -1;
+    if (!itemsize)
+        itemsize = view->itemsize == sizeof(double) ? sizeof(double) : sizeof(float);
     if (view->itemsize != itemsize || view->len != count * itemsize) {
-        PyErr_Format(PyExc_ValueError, "%s: output of %zd bytes where %zd items of %zd are expected",
+        PyErr_Format(PyExc_ValueError,
+                     "%s: output of %zd bytes where %zd items of %zd are expected",
                      what, view->len, count, itemsize);
         return -1;
     }
@@ -179,16 +184,8 @@ py_clip_mean(PyObject *module, PyObject *args)
         for (Py_ssize_t i = 0; i < dq.count; i++)
             dq.planes[i].flip = ((const uint32_t *)flips.buf)[i];
     }
-    const int wide = PyObject_Size(out_sci_arg) >= 0; /* size checked with the item below */
-    if (PyErr_Occurred() || !wide)
-        goto done;
-    Py_buffer look = {0};
-    if (PyObject_GetBuffer(out_sci_arg, &look, PyBUF_C_CONTIGUOUS))
-        goto done;
-    const Py_ssize_t real_bytes = look.itemsize == 8 ? 8 : 4;
-    PyBuffer_Release(&look);
-    if (take_output(out_sci_arg, "sci", n_pixels, real_bytes, 0, &out_sci) ||
-        take_output(out_err_arg, "err", n_pixels, real_bytes, 1, &out_err) ||
+    if (take_output(out_sci_arg, "sci", n_pixels, 0, 0, &out_sci) ||
+        take_output(out_err_arg, "err", n_pixels, out_sci.itemsize, 1, &out_err) ||
         take_output(out_dq_arg, "dq", n_pixels, 4, 1, &out_dq) ||
         take_output(rejected_arg, "n_rejected", sci.count, 8, 0, &rejected))
         goto done;
@@ -201,8 +198,8 @@ py_clip_mean(PyObject *module, PyObject *args)
     const struct offsky_stack stack = {(size_t)sci.count, sci.planes, err.planes, dq.planes};
     const struct offsky_clip clip = {sigma, maxiters};
     const struct offsky_result result = {
-        real_bytes == 8, out_sci.buf, out_err.buf, out_dq.buf, out_n.buf, rejected.buf,
-        &n_err_estimated,
+        out_sci.itemsize == sizeof(double),
+        out_sci.buf, out_err.buf, out_dq.buf, out_n.buf, rejected.buf, &n_err_estimated,
     };
     const size_t bytes = (offsky_scratch_bytes(&stack) + 63) / 64 * 64;
     scratch = aligned_alloc(64, bytes);

@@ -1,8 +1,8 @@
 /* Clipping bounds of one pixel's samples, one pixel at a time.
  *
- * Tiles settle most pixels together (clip_tile.h).  The few in which something
- * is rejected come here: `settle_sorted` works on the sorted column, and where
- * a sample lies so close to a bound that the order of the additions decides,
+ * Most pixels need no bounds (clip_tile.h).  The few in which something may be
+ * rejected come here: `settle_sorted` works on the sorted column, and where a
+ * sample lies so close to a bound that the order of the additions decides,
  * `bounds_in_reference_order` repeats them in astropy's own order.
  */
 #include <math.h>
@@ -90,63 +90,67 @@ bounds_in_reference_order(
         *high = no_bound;
 }
 
-/* Sum of f(x) over [first, last) in four strands, for speed: callers allow for
- * any order of addition. */
-#define SUM4(total, first, last, term)                                            \
-    do {                                                                          \
-        double strand[4] = {0.0, 0.0, 0.0, 0.0};                                  \
-        long i = (first);                                                         \
-        for (; i + 4 <= (last); i += 4)                                           \
-            for (int s = 0; s < 4; s++) {                                         \
-                const double value = x[i + s];                                    \
-                strand[s] += (term);                                              \
-            }                                                                     \
-        for (; i < (last); i++) {                                                 \
-            const double value = x[i];                                            \
-            strand[0] += (term);                                                  \
-        }                                                                         \
-        total = (strand[0] + strand[1]) + (strand[2] + strand[3]);                \
-    } while (0)
-
-/* Bounds for the ascending, finite x[0..count).  Clipping removes from the two
- * ends of a sorted column only, so that a pass is a shrinking window.  Returns
- * 0 where a sample is too close to a bound to be told in or out by this order
- * of additions. */
-static int
-settle_sorted(
-    const double *x, long count, const struct offsky_clip *clip, double *low, double *high)
+/* Sum of x[0..n), or of squared deviations from `mean`, in four strands, for speed:
+ * callers allow for any order of addition. */
+static inline __attribute__((always_inline)) double
+strands(const double *x, long n, int square, double mean)
 {
-    const double largest = fmax(fabs(x[0]), fabs(x[count - 1]));
+    double strand[4] = {0.0, 0.0, 0.0, 0.0};
+    long i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int s = 0; s < 4; s++)
+            strand[s] += square ? (x[i + s] - mean) * (x[i + s] - mean) : x[i + s];
+    for (; i < n; i++)
+        strand[0] += square ? (x[i] - mean) * (x[i] - mean) : x[i];
+    return (strand[0] + strand[1]) + (strand[2] + strand[3]);
+}
+
+/* Bounds for the ascending, finite x[0..count), with `reach` that of the first pass.
+ * Clipping removes from the two ends of a sorted column only, so that a pass is a
+ * shrinking window.  Returns 0 where a sample is too close to a bound to be told in
+ * or out by this order of additions. */
+static int
+settle_sorted(const double *x,
+              long count,
+              double reach,
+              const struct offsky_clip *clip,
+              double *low,
+              double *high)
+{
+    const double largest = -x[0] > x[count - 1] ? -x[0] : x[count - 1];
     const double unsure = bound_uncertainty(clip->sigma) * (double)count * largest;
     long first = 0, last = count;
     for (long pass = 1;; pass++) {
         const long inside = last - first, middle = first + inside / 2;
         const double centre =
             inside % 2 ? x[middle] : 0.5 * (x[middle] + x[middle - 1]);
-        double mean, square;
-        SUM4(mean, first, last, value);
-        mean /= (double)inside;
-        SUM4(square, first, last, (value - mean) * (value - mean));
-        const double reach = clip->sigma * sqrt(square / (double)inside);
         *low = centre - reach;
         *high = centre + reach;
 
-        /* Over the whole column: the final bounds are applied to all samples,
-         * also to those that an earlier, narrower pass had left out. */
-        int close = 0;
-        for (long i = 0; i < count; i++)
-            close |= (fabs(x[i] - *low) <= unsure) | (fabs(x[i] - *high) <= unsure);
-        if (close)
+        /* Where the bounds are in the whole column: the final ones are applied to all
+         * samples, also to those that an earlier, narrower pass had left out. */
+        long from = first, to = last;
+        while (from > 0 && x[from - 1] >= *low)
+            from--;
+        while (from < count && x[from] < *low)
+            from++;
+        while (to < count && x[to] <= *high)
+            to++;
+        while (to > 0 && x[to - 1] > *high)
+            to--;
+        if ((from > 0 && *low - x[from - 1] <= unsure) ||
+            (from < count && x[from] - *low <= unsure) ||
+            (to > 0 && *high - x[to - 1] <= unsure) || (to < count && x[to] - *high <= unsure))
             return 0;
 
-        const long old_first = first, old_last = last;
-        while (first < last && x[first] < *low)
-            first++;
-        while (last > first && x[last - 1] > *high)
-            last--;
-        if ((first == old_first && last == old_last) || first == last ||
-            pass == clip->maxiters)
+        from = from > first ? from : first;
+        to = to < last ? to : last;
+        if ((from == first && to == last) || from >= to || pass == clip->maxiters)
             return 1;
+        first = from;
+        last = to;
+        const double kept = (double)(last - first);
+        const double mean = strands(x + first, last - first, 0, 0.0) / kept;
+        reach = clip->sigma * sqrt(strands(x + first, last - first, 1, mean) / kept);
     }
 }
-#undef SUM4

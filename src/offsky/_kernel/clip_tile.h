@@ -1,219 +1,95 @@
-/* The work on one tile of pixels, for one precision of the SCI samples.
+/* The work on one tile of pixels, for one precision of the samples.
  *
- * Included twice by clip_mean.c, with SAMPLE (float or double), SAMPLE_MAX and
- * NAME() defined.  A tile is WIDTH pixels by n exposures, one row an exposure,
- * small enough to stay in cache; all loops run across the pixels of a row, the
- * arithmetic in double, LANES pixels in one vector.
+ * Included twice by clip_mean.c, with SAMPLE (float or double), SAMPLE_BITS (the
+ * integer of its size) and NAME() defined.  A tile is WIDTH pixels by n exposures, one
+ * row an exposure, small enough to stay in cache.  In most pixels nothing is rejected,
+ * which the standard deviation and two counts show without sorting; the others, called
+ * open, are taken out, sorted, settled one by one and added up again.
  */
 
-/* Sort every pixel's column: the same compare-exchanges for all pixels, whatever
- * their values. */
+/* As many samples as one register holds. */
+typedef SAMPLE NAME(vector) __attribute__((vector_size(LANES * sizeof(double))));
+typedef SAMPLE_BITS NAME(bits) __attribute__((vector_size(LANES * sizeof(double))));
+enum { NAME(per_vector) = sizeof(NAME(vector)) / sizeof(SAMPLE) };
+
+/* LANES samples of a row, as doubles.  A loop, as compilers make one instruction of it
+ * but several of __builtin_convertvector (gcc 12). */
+ALWAYS_INLINE f64_lanes
+NAME(read)(const SAMPLE *from)
+{
+    f64_lanes v;
+    for (int l = 0; l < LANES; l++)
+        v[l] = (double)from[l];
+    return v;
+}
+
+/* LANES samples from anywhere in a row. */
+ALWAYS_INLINE f64_lanes
+NAME(gather)(const SAMPLE *row, const uint16_t *places)
+{
+    f64_lanes v;
+    for (int l = 0; l < LANES; l++)
+        v[l] = (double)row[places[l]];
+    return v;
+}
+
+/* A sample that is not finite is missing, and what is missing is NaN in a tile. */
+ALWAYS_INLINE SAMPLE
+NAME(or_missing)(SAMPLE x)
+{
+    return x + x * (SAMPLE)0.0;
+}
+
+/* Read planes into tile rows, in the machine's byte order.  Missing are also the
+ * rest of a row after `count` pixels and a plane without pixels. */
 ALWAYS_INLINE void
-NAME(sort_columns)(SAMPLE *rows, const struct network *network)
+NAME(load_rows)(
+    const struct offsky_plane *planes, size_t n, size_t start, size_t count, SAMPLE *rows)
 {
-    for (size_t i = 0; i < network->count; i++) {
-        SAMPLE *restrict low = rows + (size_t)network->pairs[i].low * WIDTH;
-        SAMPLE *restrict high = rows + (size_t)network->pairs[i].high * WIDTH;
-        for (size_t p = 0; p < WIDTH; p++) {
-            const SAMPLE a = low[p], b = high[p];
-            const SAMPLE least = a < b ? a : b, most = a > b ? a : b;
-            low[p] = least;
-            high[p] = most;
+    for (size_t r = 0; r < n; r++) {
+        const struct offsky_plane *plane = &planes[r];
+        SAMPLE *restrict row = rows + r * WIDTH;
+        size_t p = 0;
+        if (plane->pixels && plane->kind == OFFSKY_F32) {
+            const uint32_t *restrict in = (const uint32_t *)plane->pixels + start;
+            if (plane->swap)
+                for (; p < count; p++)
+                    row[p] = NAME(or_missing)((SAMPLE)as_float(__builtin_bswap32(in[p])));
+            else
+                for (; p < count; p++)
+                    row[p] = NAME(or_missing)((SAMPLE)as_float(in[p]));
+        } else if (plane->pixels) {
+            const uint64_t *restrict in = (const uint64_t *)plane->pixels + start;
+            if (plane->swap)
+                for (; p < count; p++)
+                    row[p] = NAME(or_missing)((SAMPLE)as_double(__builtin_bswap64(in[p])));
+            else
+                for (; p < count; p++)
+                    row[p] = NAME(or_missing)((SAMPLE)as_double(in[p]));
         }
+        for (; p < WIDTH; p++)
+            row[p] = (SAMPLE)NAN;
     }
 }
 
-/* One pixel on its own: the sorted column first (NULL: not to be trusted), the
- * reference order where that cannot tell. */
-static NEVER_INLINE void
-NAME(settle_pixel)(const SAMPLE *original,
-                   const SAMPLE *sorted,
-                   size_t n,
-                   const struct offsky_clip *clip,
-                   double *column,
-                   double *low,
-                   double *high)
-{
-    long count = 0;
-    if (sorted) {
-        for (; (size_t)count < n && sorted[(size_t)count * WIDTH] <= SAMPLE_MAX; count++)
-            column[count] = (double)sorted[(size_t)count * WIDTH];
-    }
-    if (!sorted || !settle_sorted(column, count, clip, low, high)) {
-        count = 0;
-        for (size_t r = 0; r < n; r++) {
-            const SAMPLE x = original[r * WIDTH];
-            if (x >= -SAMPLE_MAX && x <= SAMPLE_MAX)
-                column[count++] = (double)x;
-        }
-        bounds_in_reference_order(column, count, clip, low, high);
-    }
-    /* Infinite samples stay outside whatever the bounds. */
-    *low = fmax(*low, -(double)SAMPLE_MAX);
-    *high = fmin(*high, (double)SAMPLE_MAX);
-}
-
-/* Mean and sum of squared deviations of LANES sorted columns. */
+/* Sums over all samples of LANES pixels, in the order of the exposures.  `errors` may be
+ * NULL. */
 ALWAYS_INLINE void
-NAME(moments)(const SAMPLE *sorted, size_t n, const double *count, double *mean, double *square)
+NAME(add_up)(const SAMPLE *samples, const SAMPLE *errors, size_t n, struct sums *sums, size_t p)
 {
-    const f64_lanes largest = splat((double)SAMPLE_MAX);
-    f64_lanes counts, sum = {0.0}, squares = {0.0};
-    memcpy(&counts, count, sizeof counts);
-    for (size_t r = 0; r < n; r++) {
-        const f64_lanes x = NAME(read)(sorted + r * WIDTH);
-        sum += where(x <= largest, x);
-    }
-    const f64_lanes centre = sum / counts;
-    for (size_t r = 0; r < n; r++) {
-        const f64_lanes x = NAME(read)(sorted + r * WIDTH);
-        const f64_lanes off = where(x <= largest, x - centre);
-        squares += off * off;
-    }
-    memcpy(mean, &centre, sizeof centre);
-    memcpy(square, &squares, sizeof squares);
-}
-
-/* Bounds for every pixel of the tile by its sorted columns; returns whether any
- * excludes a sample. */
-ALWAYS_INLINE int
-NAME(find_bounds)(const SAMPLE *original,
-                  SAMPLE *restrict sorted,
-                  size_t n,
-                  const struct network *network,
-                  const struct offsky_clip *clip,
-                  double *column,
-                  double *restrict low,
-                  double *restrict high)
-{
-    double count[WIDTH], mean[WIDTH], square[WIDTH];
-    SAMPLE top[WIDTH], middle[WIDTH], below[WIDTH];
-    int32_t n_finite[WIDTH] = {0};
-
-    for (size_t r = 0; r < n; r++) {
-        const SAMPLE *restrict from = original + r * WIDTH;
-        SAMPLE *restrict to = sorted + r * WIDTH;
-        for (size_t p = 0; p < WIDTH; p++) {
-            const int finite = (from[p] >= -SAMPLE_MAX) & (from[p] <= SAMPLE_MAX);
-            to[p] = finite ? from[p] : (SAMPLE)HUGE_VAL /* sorts last */;
-            n_finite[p] += finite;
-        }
-    }
-    NAME(sort_columns)(sorted, network);
-    int32_t fewest = (int32_t)n;
-    for (size_t p = 0; p < WIDTH; p++) {
-        count[p] = (double)n_finite[p];
-        fewest = n_finite[p] < fewest ? n_finite[p] : fewest;
-    }
-    for (size_t p = 0; p < WIDTH; p += LANES)
-        NAME(moments)(sorted + p, n, count + p, mean + p, square + p);
-    if (fewest == (int32_t)n) {
-        memcpy(top, sorted + (n - 1) * WIDTH, sizeof top);
-        memcpy(middle, sorted + n / 2 * WIDTH, sizeof middle);
-        memcpy(below, sorted + (n - 1) / 2 * WIDTH, sizeof below);
-    } else {
-        for (size_t p = 0; p < WIDTH; p++) {
-            const size_t c = n_finite[p] ? (size_t)n_finite[p] : 1;
-            top[p] = sorted[(c - 1) * WIDTH + p];
-            middle[p] = sorted[c / 2 * WIDTH + p];
-            below[p] = sorted[(c - 1) / 2 * WIDTH + p];
-        }
-    }
-
-    /* A pixel is settled where both ends are inside for sure, or all samples are
-     * equal (the centre itself is always inside). */
-    int64_t open[WIDTH], any_open = 0;
-    for (size_t p = 0; p < WIDTH; p += LANES) {
-        const f64_lanes x_min = NAME(read)(sorted + p), x_max = NAME(read)(top + p);
-        const f64_lanes centre = 0.5 * (NAME(read)(middle + p) + NAME(read)(below + p));
-        f64_lanes counts, reach;
-        memcpy(&counts, count + p, sizeof counts);
-        for (size_t l = 0; l < LANES; l++)
-            reach[l] = clip->sigma * sqrt(square[p + l] / count[p + l]);
-        const i64_lanes left = x_min < -x_max;
-        const f64_lanes largest = where(left, -x_min) + where(~left, x_max);
-        const f64_lanes unsure = bound_uncertainty(clip->sigma) * counts * largest;
-        const i64_lanes settled = ((x_min - (centre - reach) > unsure) &
-                                   ((centre + reach) - x_max > unsure) &
-                                   NAME(plain)(x_min, x_max)) |
-                                  (x_min == x_max);
-        const i64_lanes unsettled = ~settled;
-        memcpy(open + p, &unsettled, sizeof unsettled);
-        for (size_t l = 0; l < LANES; l++)
-            any_open |= open[p + l];
-    }
-    if (!any_open)
-        return 0;
-    for (size_t p = 0; p < WIDTH; p++)
-        if (open[p])
-            NAME(settle_pixel)(original + p,
-                               NAME(plain)((double)sorted[p], (double)top[p]) ? sorted + p : NULL,
-                               n, clip, column, &low[p], &high[p]);
-    return 1;
-}
-
-/* Where the number of samples alone forbids a rejection there is nothing to sort:
- * only samples outside the range in which that theorem survives rounding need a
- * look (doubles whose squares under- or overflow; never floats). */
-ALWAYS_INLINE int
-NAME(find_bounds_unreachable)(const SAMPLE *original,
-                              size_t n,
-                              const struct offsky_clip *clip,
-                              double *column,
-                              double *restrict low,
-                              double *restrict high)
-{
-    if (sizeof(SAMPLE) == sizeof(float))
-        return 0;
-    SAMPLE x_min[WIDTH], x_max[WIDTH];
-    for (size_t p = 0; p < WIDTH; p++) {
-        x_min[p] = (SAMPLE)HUGE_VAL;
-        x_max[p] = -(SAMPLE)HUGE_VAL;
-    }
-    for (size_t r = 0; r < n; r++)
-        for (size_t p = 0; p < WIDTH; p++) {
-            const SAMPLE x = original[r * WIDTH + p];
-            x_min[p] = ((x >= -SAMPLE_MAX) & (x < x_min[p])) ? x : x_min[p];
-            x_max[p] = ((x <= SAMPLE_MAX) & (x > x_max[p])) ? x : x_max[p];
-        }
-    int found = 0;
-    for (size_t p = 0; p < WIDTH; p++)
-        if (x_min[p] < x_max[p] && !NAME(plain)((double)x_min[p], (double)x_max[p])) {
-            NAME(settle_pixel)(original + p, NULL, n, clip, column, &low[p], &high[p]);
-            found = 1;
-        }
-    return found;
-}
-
-/* Sums over the kept samples of LANES pixels, in the order of the exposures.
- * `read_err` is NULL where there is no ERR, else how to read one of its rows. */
-ALWAYS_INLINE void
-NAME(sum_kept)(const SAMPLE *samples,
-               const char *errors,
-               size_t err_row_bytes,
-               f64_lanes (*read_err)(const void *),
-               size_t n,
-               const double *low,
-               const double *high,
-               struct sums *sums,
-               size_t p)
-{
-    const f64_lanes largest = splat(DBL_MAX);
-    const f64_lanes one = splat(1.0);
-    f64_lanes from, to, sci = {0.0}, variance = {0.0}, n_kept = {0.0}, n_err = {0.0};
-    memcpy(&from, low + p, sizeof from);
-    memcpy(&to, high + p, sizeof to);
+    f64_lanes sci = {0.0}, variance = {0.0};
+    i64_lanes n_kept = {0}, n_err = {0};
     for (size_t r = 0; r < n; r++) {
         const f64_lanes x = NAME(read)(samples + r * WIDTH + p);
-        const i64_lanes inside = (x >= from) & (x <= to);
-        sci += where(inside, x);
-        n_kept += where(inside, one);
-        if (read_err) {
-            const f64_lanes e = read_err(errors + r * err_row_bytes);
-            const i64_lanes use = (e >= -largest) & (e <= largest) & inside;
-            const f64_lanes err = where(use, e);
+        const i64_lanes there = x == x;
+        sci += where(there, x);
+        n_kept -= there;
+        if (errors) {
+            const f64_lanes e = NAME(read)(errors + r * WIDTH + p);
+            const i64_lanes known = (e == e) & there;
+            const f64_lanes err = where(known, e);
             variance += err * err;
-            n_err += where(use, one);
+            n_err -= known;
         }
     }
     memcpy(sums->sci + p, &sci, sizeof sci);
@@ -222,59 +98,294 @@ NAME(sum_kept)(const SAMPLE *samples,
     memcpy(sums->n_err + p, &n_err, sizeof n_err);
 }
 
-/* Average one tile: `count` pixels from `start`; the rest of WIDTH is padding. */
+/* Smallest and greatest sample of every pixel; infinities where there is none.  Row by
+ * row, which compilers turn into minimum and maximum instructions. */
 ALWAYS_INLINE void
+NAME(find_ends)(const SAMPLE *samples, size_t n, SAMPLE *restrict x_min, SAMPLE *restrict x_max)
+{
+    for (size_t p = 0; p < WIDTH; p++) {
+        x_min[p] = (SAMPLE)HUGE_VAL;
+        x_max[p] = -(SAMPLE)HUGE_VAL;
+    }
+    for (size_t r = 0; r < n; r++)
+        for (size_t p = 0; p < WIDTH; p++) {
+            const SAMPLE x = samples[r * WIDTH + p];
+            x_min[p] = x < x_min[p] ? x : x_min[p];
+            x_max[p] = x > x_max[p] ? x : x_max[p];
+        }
+}
+
+/* Sigma times the standard deviation of LANES pixels: how far from the median their
+ * first bounds are. */
+ALWAYS_INLINE void
+NAME(find_reach)(const SAMPLE *samples,
+                 size_t n,
+                 double sigma,
+                 const double *sum,
+                 const double *count,
+                 double *reach)
+{
+    f64_lanes mean, inverse, square = {0.0};
+    memcpy(&mean, sum, sizeof mean);
+    memcpy(&inverse, count, sizeof inverse);
+    inverse = 1.0 / inverse;
+    mean *= inverse;
+    for (size_t r = 0; r < n; r++) {
+        const f64_lanes x = NAME(read)(samples + r * WIDTH);
+        const f64_lanes off = where(x == x, x - mean);
+        square += off * off;
+    }
+    square *= inverse;
+    for (int l = 0; l < LANES; l++)
+        reach[l] = sigma * sqrt(square[l]);
+}
+
+/* Whether more than half of the samples are at least `low`, and more than half at most
+ * `high`: a mask for one vector of pixels. */
+ALWAYS_INLINE NAME(bits)
+NAME(has_median_between)(const SAMPLE *samples,
+                         size_t n,
+                         const SAMPLE_BITS *count,
+                         const SAMPLE *low,
+                         const SAMPLE *high)
+{
+    NAME(vector) from, to;
+    NAME(bits) total, above = {0}, below = {0};
+    memcpy(&from, low, sizeof from);
+    memcpy(&to, high, sizeof to);
+    memcpy(&total, count, sizeof total);
+    for (size_t r = 0; r < n; r++) {
+        NAME(vector) x;
+        memcpy(&x, samples + r * WIDTH, sizeof x);
+        above -= x >= from;
+        below -= x <= to;
+    }
+    return (above + above > total) & (below + below > total);
+}
+
+/* List the pixels of the tile in which clipping may reject something, and find the
+ * first `reach` of all; returns their number.
+ *
+ * Nothing is rejected where the median is at least the greatest sample minus reach and
+ * at most the smallest plus reach; both can be told by counting, without the median.
+ * `unsure` makes that stricter, for the order of additions (see bound_uncertainty) and
+ * for rounding the limits to SAMPLE, subnormal floats included: a pixel too many is
+ * listed, never one too few. */
+ALWAYS_INLINE size_t
+NAME(find_open)(const SAMPLE *samples,
+                size_t n,
+                const struct offsky_clip *clip,
+                const struct sums *sums,
+                double *reach,
+                uint16_t *open)
+{
+    const double uncertainty = bound_uncertainty(clip->sigma) * (double)n + (double)FLT_EPSILON;
+    SAMPLE x_min[WIDTH], x_max[WIDTH], low[WIDTH], high[WIDTH];
+    SAMPLE_BITS count[WIDTH], is_open[WIDTH];
+    double real_count[WIDTH];
+
+    NAME(find_ends)(samples, n, x_min, x_max);
+    for (size_t p = 0; p < WIDTH; p++) {
+        count[p] = (SAMPLE_BITS)sums->n_kept[p];
+        real_count[p] = (double)(int32_t)sums->n_kept[p];
+    }
+    for (size_t p = 0; p < WIDTH; p += LANES)
+        NAME(find_reach)(samples + p, n, clip->sigma, sums->sci + p, real_count + p, reach + p);
+    for (size_t p = 0; p < WIDTH; p++) {
+        const double least = (double)x_min[p], most = (double)x_max[p];
+        const double largest = -least > most ? -least : most;
+        const double unsure = uncertainty * (largest + reach[p]) + (double)FLT_TRUE_MIN;
+        low[p] = (SAMPLE)(most - reach[p] + unsure);
+        high[p] = (SAMPLE)(least + reach[p] - unsure);
+    }
+    for (size_t p = 0; p < WIDTH; p += NAME(per_vector)) {
+        NAME(vector) least, most;
+        memcpy(&least, x_min + p, sizeof least);
+        memcpy(&most, x_max + p, sizeof most);
+        const NAME(bits) settled =
+            NAME(has_median_between)(samples + p, n, count + p, low + p, high + p) &
+            NAME(plain)(least, most);
+        const NAME(bits) mask = (least < most) & ~settled;
+        memcpy(is_open + p, &mask, sizeof mask);
+    }
+    size_t n_open = 0;
+    for (size_t p = 0; p < WIDTH; p++) {
+        open[n_open] = (uint16_t)p;
+        n_open += is_open[p] != 0;
+    }
+    return n_open;
+}
+
+/* The columns of BATCH pixels, next to each other; missing samples become infinite,
+ * to be sorted to the end. */
+ALWAYS_INLINE void
+NAME(gather_columns)(const SAMPLE *samples, size_t n, const uint16_t *places, SAMPLE *columns)
+{
+    for (size_t r = 0; r < n; r++)
+        for (size_t b = 0; b < BATCH; b++)
+            columns[r * BATCH + b] = samples[r * WIDTH + places[b]];
+    for (size_t i = 0; i < n * BATCH; i++)
+        columns[i] = columns[i] == columns[i] ? columns[i] : (SAMPLE)HUGE_VAL;
+}
+
+/* Sort BATCH columns: the same compare-exchanges for all, whatever their values.
+ * Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, 5.2.2,
+ * algorithm M); those of one block are of consecutive rows.  They exchange by a mask,
+ * as gcc 12 makes no vectors of a minimum and a maximum here. */
+ALWAYS_INLINE void
+NAME(sort_columns)(SAMPLE *columns, size_t n)
+{
+    for (size_t merge = 1; merge < n; merge *= 2)
+        for (size_t apart = merge; apart >= 1; apart /= 2)
+            for (size_t block = apart % merge; block + apart < n; block += 2 * apart) {
+                if ((block ^ (block + apart)) >= 2 * merge)
+                    continue;
+                const size_t rows = block + 2 * apart <= n ? apart : n - apart - block;
+                SAMPLE *low = columns + block * BATCH, *high = low + apart * BATCH;
+                for (size_t i = 0; i < rows * BATCH; i += NAME(per_vector)) {
+                    NAME(bits) a, b;
+                    memcpy(&a, low + i, sizeof a);
+                    memcpy(&b, high + i, sizeof b);
+                    const NAME(bits) swap = (a ^ b) & ((NAME(vector))a > (NAME(vector))b);
+                    a ^= swap;
+                    b ^= swap;
+                    memcpy(low + i, &a, sizeof a);
+                    memcpy(high + i, &b, sizeof b);
+                }
+            }
+}
+
+/* The bounds of one pixel: by its sorted column, or in the reference order where that
+ * cannot tell. */
+ALWAYS_INLINE void
+NAME(settle_pixel)(const SAMPLE *samples,
+                   const SAMPLE *sorted,
+                   size_t n,
+                   long count,
+                   double reach,
+                   const struct offsky_clip *clip,
+                   double *column,
+                   double *low,
+                   double *high)
+{
+    if (NAME(plain)((double)sorted[0], (double)sorted[(count - 1) * BATCH])) {
+        for (long i = 0; i < count; i++)
+            column[i] = (double)sorted[i * BATCH];
+        if (settle_sorted(column, count, reach, clip, low, high))
+            return;
+    }
+    count = 0;
+    for (size_t r = 0; r < n; r++)
+        if (samples[r * WIDTH] == samples[r * WIDTH])
+            column[count++] = (double)samples[r * WIDTH];
+    bounds_in_reference_order(column, count, clip, low, high);
+}
+
+/* Sums once more for the first `used` of LANES open pixels, of samples inside their
+ * bounds; those outside are counted in `n_rejected`. */
+ALWAYS_INLINE void
+NAME(add_up_inside)(const SAMPLE *samples,
+                    const SAMPLE *errors,
+                    size_t n,
+                    const uint16_t *open,
+                    size_t used,
+                    const double *low,
+                    const double *high,
+                    struct sums *sums,
+                    int64_t *n_rejected)
+{
+    f64_lanes from, to, sci = {0.0}, variance = {0.0};
+    i64_lanes n_kept = {0}, n_err = {0};
+    memcpy(&from, low, sizeof from);
+    memcpy(&to, high, sizeof to);
+    for (size_t r = 0; r < n; r++) {
+        const f64_lanes x = NAME(gather)(samples + r * WIDTH, open);
+        const i64_lanes inside = (x >= from) & (x <= to);
+        const i64_lanes outside = (x == x) & ~inside;
+        sci += where(inside, x);
+        n_kept -= inside;
+        int64_t rejected = 0;
+        for (int l = 0; l < LANES; l++)
+            rejected -= outside[l];
+        n_rejected[r] += rejected;
+        if (errors) {
+            const f64_lanes e = NAME(gather)(errors + r * WIDTH, open);
+            const i64_lanes known = (e == e) & inside;
+            const f64_lanes err = where(known, e);
+            variance += err * err;
+            n_err -= known;
+        }
+    }
+    for (size_t l = 0; l < used; l++) {
+        sums->sci[open[l]] = sci[l];
+        sums->variance[open[l]] = variance[l];
+        sums->n_kept[open[l]] = n_kept[l];
+        sums->n_err[open[l]] = n_err[l];
+    }
+}
+
+/* Clip the open pixels of a tile, BATCH at a time, and replace their sums. */
+ALWAYS_INLINE void
+NAME(clip_open)(const SAMPLE *samples,
+                const SAMPLE *errors,
+                size_t n,
+                const struct offsky_clip *clip,
+                struct sums *sums,
+                int64_t *n_rejected,
+                const struct scratch *s)
+{
+    double reach[WIDTH];
+    uint16_t open[WIDTH + BATCH];
+    const size_t n_open = NAME(find_open)(samples, n, clip, sums, reach, open);
+    memset(open + n_open, 0, BATCH * sizeof *open); /* any pixel fills up the last batch */
+
+    for (size_t first = 0; first < n_open; first += BATCH) {
+        const size_t used = n_open - first < BATCH ? n_open - first : BATCH;
+        double low[BATCH], high[BATCH];
+        NAME(gather_columns)(samples, n, open + first, s->sorted);
+        NAME(sort_columns)(s->sorted, n);
+        for (size_t b = 0; b < BATCH; b++) {
+            const size_t p = open[first + b];
+            low[b] = -no_bound;
+            high[b] = no_bound;
+            if (b < used)
+                NAME(settle_pixel)(samples + p, (const SAMPLE *)s->sorted + b, n,
+                                   (long)sums->n_kept[p], reach[p], clip, s->column,
+                                   &low[b], &high[b]);
+        }
+        for (size_t b = 0; b < used; b += LANES)
+            NAME(add_up_inside)(samples, errors, n, open + first + b,
+                                used - b < LANES ? used - b : LANES, low + b, high + b,
+                                sums, n_rejected);
+    }
+}
+
+/* Average one tile: `count` pixels from `start`; the rest of WIDTH is padding.
+ * `clip` NULL: nothing is to be rejected. */
+static NEVER_INLINE void
 NAME(average_tile)(const struct offsky_stack *stack,
                    const struct offsky_clip *clip,
-                   const struct plan *plan,
                    size_t start,
                    size_t count,
                    const struct offsky_result *result,
                    const struct scratch *s)
 {
     const size_t n = stack->n_exposures;
-    SAMPLE *samples = s->samples;
-    double low[WIDTH], high[WIDTH];
+    SAMPLE *samples = s->samples, *errors = stack->err ? s->errors : NULL;
+    struct sums sums;
 
     NAME(load_rows)(stack->sci, n, start, count, samples);
-    for (size_t p = 0; p < WIDTH; p++) {
-        low[p] = -(double)SAMPLE_MAX;
-        high[p] = (double)SAMPLE_MAX;
-    }
-    int clipped = 0;
-    if (plan->how == CLIP_SORTED)
-        clipped = NAME(find_bounds)(samples, s->sorted, n, &plan->network, clip, s->column, low, high);
-    else if (plan->how == CLIP_UNREACHABLE)
-        clipped = NAME(find_bounds_unreachable)(samples, n, clip, s->column, low, high);
-
-    struct sums sums;
-    if (plan->err == ERR_NONE) {
+    if (errors) {
+        NAME(load_rows)(stack->err, n, start, count, errors);
         for (size_t p = 0; p < WIDTH; p += LANES)
-            NAME(sum_kept)(samples, NULL, 0, NULL, n, low, high, &sums, p);
-    } else if (plan->err == ERR_F64) {
-        double *errors = s->err;
-        f64_load_rows(stack->err, n, start, count, errors);
-        for (size_t p = 0; p < WIDTH; p += LANES)
-            NAME(sum_kept)(samples, (const char *)(errors + p), WIDTH * sizeof *errors,
-                           read_err_f64, n, low, high, &sums, p);
+            NAME(add_up)(samples, errors, n, &sums, p);
     } else {
-        float *errors = s->err;
-        f32_load_rows(stack->err, n, start, count, errors);
         for (size_t p = 0; p < WIDTH; p += LANES)
-            NAME(sum_kept)(samples, (const char *)(errors + p), WIDTH * sizeof *errors,
-                           read_err_f32, n, low, high, &sums, p);
+            NAME(add_up)(samples, NULL, n, &sums, p);
     }
-    if (clipped)
-        for (size_t r = 0; r < n; r++) {
-            int64_t rejected = 0;
-            for (size_t p = 0; p < count; p++) {
-                const double x = (double)samples[r * WIDTH + p];
-                rejected += (x >= -(double)SAMPLE_MAX) & (x <= (double)SAMPLE_MAX) &
-                            !((x >= low[p]) & (x <= high[p]));
-            }
-            result->n_rejected[r] += rejected;
-        }
-    add_flags(stack, start, count, sums.dq);
+    if (clip)
+        NAME(clip_open)(samples, errors, n, clip, &sums, result->n_rejected, s);
+    if (result->dq)
+        store_flags(stack, start, count, result->dq + start);
     store_tile(result, start, count, &sums);
 }
-
