@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offsky.clip import Array, ClippedMean
 from offsky.exposure import Exposure, Rows
+from offsky.median import median
 from offsky.options import Options
 from offsky.stream import Consumer, Progress, stream_average
 
@@ -42,12 +44,76 @@ class Assembled:
 _LEVEL_ROWS = 128
 
 
+class Assembly:
+    """An average that is put together from blocks, in any order and by several threads.
+
+    Parameters
+    ----------
+    exposures : sequence of Exposure
+        Those averaged, all of the same (ny, nx).
+    whole : bool
+        Keep ERR and DQ too.
+    errors : bool
+        Keep ERR; it takes memory, and subtracting does not need it.
+    levels : bool
+        Find the level of each exposure.
+    """
+
+    def __init__(
+        self,
+        exposures: Sequence[Exposure],
+        *,
+        whole: bool,
+        errors: bool = False,
+        levels: bool = False,
+    ) -> None:
+        shape = exposures[0].shape[-2:]
+        self._n_samples = sum(int(np.prod(exposure.shape)) for exposure in exposures)
+        self._sci = np.empty(shape, dtype=np.float32)
+        self._n_kept = np.empty(shape, dtype=np.uint16)
+        self._err = np.empty(shape, dtype=np.float32) if whole and errors else None
+        self._dq = np.empty(shape, dtype=np.uint32) if whole else None
+        self._step = max(1, shape[0] // _LEVEL_ROWS)
+        self._samples: list[list[Array]] = [[] for _ in exposures] if levels else []
+
+    def keep(self, first: int, last: int, block: ClippedMean) -> None:
+        """Put rows [first, last) in their place."""
+        self._sci[first:last] = block.sci
+        self._n_kept[first:last] = block.n_kept
+        if self._err is not None and block.err is not None:
+            self._err[first:last] = block.err
+        if self._dq is not None and block.dq is not None:
+            self._dq[first:last] = block.dq
+
+    def inspect(self, first: int, block: Sequence[Rows]) -> None:
+        """Look at the exposures' own rows, for their levels."""
+        for collected, rows in zip(self._samples, block, strict=True):
+            chosen = rows.sci[..., -first % self._step :: self._step, :]
+            collected.append(chosen[np.isfinite(chosen)])
+
+    def finish(self, n_rejected: NDArray[np.int64], n_err_estimated: int) -> Assembled:
+        """Return the whole, given the sums over its blocks."""
+        n_covered = int(np.count_nonzero(self._n_kept))
+        return Assembled(
+            ClippedMean(self._sci, self._err, self._dq, self._n_kept, n_rejected, n_err_estimated),
+            self._n_samples,
+            self._n_kept.size - n_covered,
+            median(self._sci.ravel(), n_covered),
+            tuple(
+                median(np.concatenate(collected), sum(len(each) for each in collected))
+                for collected in self._samples
+            ),
+        )
+
+
 def assemble(
     exposures: Sequence[Exposure],
     *,
     options: Options,
     threads: int,
     whole: bool,
+    errors: bool | None = None,
+    levels: bool | None = None,
     consume: Consumer | None = None,
     alongside: Sequence[Callable[[], None]] = (),
     rows_per_block: int | None = None,
@@ -58,8 +124,9 @@ def assemble(
     Parameters
     ----------
     whole : bool
-        Keep ERR and DQ of the average too, not only SCI and the number of samples,
-        and find the level of each exposure.
+        Keep ERR and DQ of the average too, not only SCI and the number of samples.
+    errors, levels : bool or None
+        Of these keep ERR, and find the level of each exposure; None to do so if `whole`.
     consume : callable or None
         Given every block as well.
     exposures, options, threads, alongside, rows_per_block, progress
@@ -69,50 +136,23 @@ def assemble(
     -------
     Assembled
     """
-    shape = exposures[0].shape[-2:]
-    sci = np.empty(shape, dtype=np.float32)
-    n_kept = np.empty(shape, dtype=np.uint16)
-    err = np.empty(shape, dtype=np.float32) if whole else None
-    dq = np.empty(shape, dtype=np.uint32) if whole else None
+    with_levels = whole if levels is None else levels
+    with_errors = whole if errors is None else errors
+    assembly = Assembly(exposures, whole=whole, errors=with_errors, levels=with_levels)
 
     def keep(first: int, last: int, block: ClippedMean) -> None:
-        sci[first:last] = block.sci
-        n_kept[first:last] = block.n_kept
-        if err is not None and block.err is not None:
-            err[first:last] = block.err
-        if dq is not None and block.dq is not None:
-            dq[first:last] = block.dq
+        assembly.keep(first, last, block)
         if consume is not None:
             consume(first, last, block)
-
-    step = max(1, shape[0] // _LEVEL_ROWS)
-    samples: list[list[Array]] = [[] for _ in exposures]
-
-    def sample(first: int, block: Sequence[Rows]) -> None:
-        for collected, rows in zip(samples, block, strict=True):
-            chosen = rows.sci[..., -first % step :: step, :]
-            collected.append(chosen[np.isfinite(chosen)])
 
     n_rejected, n_err_estimated = stream_average(
         exposures,
         keep,
         options=options,
         threads=threads,
-        inspect=sample if whole else None,
+        inspect=assembly.inspect if with_levels else None,
         alongside=alongside,
         rows_per_block=rows_per_block,
         progress=progress,
     )
-    covered = n_kept > 0
-    n_uncovered = covered.size - int(np.count_nonzero(covered))
-    return Assembled(
-        ClippedMean(sci, err, dq, n_kept, n_rejected, n_err_estimated),
-        sum(int(np.prod(exposure.shape)) for exposure in exposures),
-        n_uncovered,
-        _median(sci[covered] if n_uncovered else sci.ravel()),
-        tuple(_median(np.concatenate(collected)) for collected in samples) if whole else (),
-    )
-
-
-def _median(values: Array) -> float | None:
-    return float(np.median(values)) if values.size else None
+    return assembly.finish(n_rejected, n_err_estimated)

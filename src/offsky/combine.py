@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -117,27 +118,54 @@ def combine_rows(exposures: Sequence[Rows], options: Options) -> ClippedMean:
         Arrays of shape (n_rows, nx), with ERR and DQ; ``n_rejected`` counts
         rejected integrations too.
     """
-    images = list(exposures)
-    n_rejected = np.zeros(len(images), dtype=np.int64)
-    n_err_estimated = 0
-    for i, rows in enumerate(images):
-        if rows.sci.ndim == 3:
-            image = average_planes(
-                list(rows.sci),
-                None if rows.err is None else list(rows.err),
-                None if rows.dq is None else list(rows.dq),
-                dq_flips=[rows.dq_flip] * len(rows.sci),
-                options=options,
-                wide=True,
-            )
-            n_rejected[i] = image.n_rejected.sum()
-            n_err_estimated += image.n_err_estimated
-            images[i] = Rows(image.sci, image.err, image.dq)
+    return combine_images([reduce_rows(rows, options) for rows in exposures], options)
+
+
+class Image(NamedTuple):
+    """Rows of one exposure as an image, and what making it of integrations told."""
+
+    rows: Rows
+    n_rejected: int = 0
+    n_err_estimated: int = 0
+
+
+def reduce_rows(rows: Rows, options: Options) -> Image:
+    """Average the integrations of a cube's rows; those of an image stay as they are."""
+    if rows.sci.ndim == 2:
+        return Image(rows)
+    image = average_planes(
+        list(rows.sci),
+        None if rows.err is None else list(rows.err),
+        None if rows.dq is None else list(rows.dq),
+        dq_flips=[rows.dq_flip] * len(rows.sci),
+        options=options,
+        wide=True,
+    )
+    return Image(
+        Rows(image.sci, image.err, image.dq), int(image.n_rejected.sum()), image.n_err_estimated
+    )
+
+
+def combine_images(images: Sequence[Image], options: Options) -> ClippedMean:
+    """Average the same rows of several exposures that are images by now.
+
+    Parameters
+    ----------
+    images : sequence of Image
+        As `reduce_rows` makes them.
+    options : Options
+        How to average.
+
+    Returns
+    -------
+    ClippedMean
+        As of `combine_rows`.
+    """
     average = average_planes(
-        [rows.sci for rows in images],
-        [rows.err for rows in images],
-        [rows.dq for rows in images],
-        dq_flips=[rows.dq_flip for rows in images],
+        [image.rows.sci for image in images],
+        [image.rows.err for image in images],
+        [image.rows.dq for image in images],
+        dq_flips=[image.rows.dq_flip for image in images],
         options=options,
     )
     return ClippedMean(
@@ -145,8 +173,8 @@ def combine_rows(exposures: Sequence[Rows], options: Options) -> ClippedMean:
         average.err,
         average.dq,
         average.n_kept,
-        average.n_rejected + n_rejected,
-        average.n_err_estimated + n_err_estimated,
+        average.n_rejected + np.array([image.n_rejected for image in images], dtype=np.int64),
+        average.n_err_estimated + sum(image.n_err_estimated for image in images),
     )
 
 

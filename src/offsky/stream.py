@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,13 @@ from offsky.exposure import Exposure, Rows, Scratch
 from offsky.memory import block_rows
 from offsky.options import Options
 
+# What aligning the reads of a block takes, of a few hundred exposures.
+_SCRATCH_MARGIN = 2**16
+
 Inspector = Callable[[int, Sequence[Rows]], None]
 Consumer = Callable[[int, int, ClippedMean], None]
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 def stream_average(
@@ -62,43 +66,81 @@ def stream_average(
     n_err_estimated : int
         Times that the ERR of a kept sample was estimated.
     """
-    n_rows = exposures[0].shape[-2]
-    height = rows_per_block or block_rows(
-        sum(exposure.row_bytes for exposure in exposures), n_rows, threads
+
+    def work(first: int, last: int, rows: Sequence[Rows]) -> tuple[NDArray[np.int64], int]:
+        if inspect is not None:
+            inspect(first, rows)
+        average = combine_rows(rows, options)
+        consume(first, last, average)
+        return average.n_rejected, average.n_err_estimated
+
+    parts = each_block(
+        exposures,
+        work,
+        threads=threads,
+        alongside=alongside,
+        rows_per_block=rows_per_block,
+        progress=progress,
     )
+    n_rejected = np.zeros(len(exposures), dtype=np.int64)
+    for rejected, _ in parts:
+        n_rejected += rejected
+    return n_rejected, sum(n_estimated for _, n_estimated in parts)
+
+
+def each_block(
+    exposures: Sequence[Exposure],
+    work: Callable[[int, int, Sequence[Rows]], T],
+    *,
+    threads: int,
+    alongside: Sequence[Callable[[], None]] = (),
+    rows_per_block: int | None = None,
+    progress: Progress | None = None,
+) -> list[T]:
+    """Read exposures block by block of rows, each row once, and work on each block.
+
+    Parameters
+    ----------
+    work : callable
+        Called with (first row, last row + 1, these rows of every exposure), in any
+        order and from several threads at a time; the rows are valid until it returns.
+    exposures, threads, alongside, rows_per_block, progress
+        As for `stream_average`.
+
+    Returns
+    -------
+    list
+        What `work` returned, from the first block to the last.
+    """
+    n_rows = exposures[0].shape[-2]
+    row_bytes = sum(exposure.row_bytes for exposure in exposures)
+    height = rows_per_block or block_rows(row_bytes, n_rows, threads)
     scratches: SimpleQueue[Scratch] = SimpleQueue()
     for _ in range(threads):
-        scratches.put(Scratch())
+        scratches.put(Scratch(height * row_bytes + _SCRATCH_MARGIN))
 
-    def work(first: int) -> tuple[NDArray[np.int64], int]:
+    def work_on(first: int) -> T:
         last = min(first + height, n_rows)
         scratch = scratches.get()
         try:
             scratch.clear()
             rows = [exposure.read_rows(first, last, scratch) for exposure in exposures]
-            if inspect is not None:
-                inspect(first, rows)
-            average = combine_rows(rows, options)
+            result = work(first, last, rows)
         finally:
             scratches.put(scratch)
-        consume(first, last, average)
         if progress is not None:
             progress(last - first, n_rows)
-        return average.n_rejected, average.n_err_estimated
+        return result
 
     pool = ThreadPoolExecutor(threads)
     try:
         others = [pool.submit(task) for task in alongside]
-        blocks = [pool.submit(work, first) for first in range(0, n_rows, height)]
+        blocks = [pool.submit(work_on, first) for first in range(0, n_rows, height)]
         everything: list[Future[Any]] = [*others, *blocks]
         wait(everything, return_when=FIRST_EXCEPTION)
         for other in others:
             other.result()
-        parts = [block.result() for block in blocks]
+        return [block.result() for block in blocks]
     finally:
         # After an error, or Ctrl-C, blocks not yet begun are not begun.
         pool.shutdown(wait=True, cancel_futures=True)
-    n_rejected = np.zeros(len(exposures), dtype=np.int64)
-    for rejected, _ in parts:
-        n_rejected += rejected
-    return n_rejected, sum(n_estimated for _, n_estimated in parts)

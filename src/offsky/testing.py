@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,6 @@ _COMMON: dict[str, object] = {
     "meta.observation.visit_group": "02",
     "meta.observation.sequence_id": "1",
     "meta.observation.activity_id": "01",
-    "meta.observation.exposure_number": "1",
     "meta.observation.obs_id": "V01234001001P0000000002101",
     "meta.observation.bkgdtarg": False,
     "meta.target.catalog_name": "SIMULATED",
@@ -221,6 +221,8 @@ def write_exposure(
         "meta.subarray.xsize": sci.shape[-1],
         "meta.subarray.ysize": sci.shape[-2],
         "meta.exposure.nints": sci.shape[0] if sci.ndim == 3 else 1,
+        # Files of different names are different exposures.
+        "meta.observation.exposure_number": str(zlib.crc32(path.name.encode()) % 100_000),
         **(metadata or {}),
     }
     if "ERR" in without:
