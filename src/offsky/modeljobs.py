@@ -250,6 +250,7 @@ def subtract_model(
     threads: int,
     policy: Policy,
     whole: bool = False,
+    in_place: bool = False,
     progress: Progress | None = None,
 ) -> SubtractedModel:
     """Do the work of `subtract` on an open model.
@@ -264,6 +265,8 @@ def subtract_model(
         How strict to be with the backgrounds.
     whole : bool
         Keep ERR and DQ of the average too.
+    in_place : bool
+        Change the target itself, for whom a copy has been made already.
     progress : callable or None
         Called with the number of rows just done and that of all.
 
@@ -275,9 +278,9 @@ def subtract_model(
     with _opened(backgrounds) as exposures:
         choice = choose_backgrounds(exposure, exposures, policy=policy, options=options)
         provenance = Provenance(choice.names, options)
-        result = target.copy()
+        result = target if in_place else target.copy()
         if not choice.exposures:
-            log.warning("%s: no background to subtract; the result is a copy", exposure.name)
+            log.warning("%s: no background to subtract", exposure.name)
             result.meta.cal_step.bkg_subtract = SKIPPED
             return SubtractedModel(result, choice, None, provenance)
         result.data, result.dq = np.array(result.data), np.array(result.dq)

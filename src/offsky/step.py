@@ -52,8 +52,8 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
         Returns
         -------
         JwstDataModel
-            Another model, of the target's type. Inside a pipeline, a target without
-            background is returned as it is.
+            A copy, of the target's type; inside a pipeline, where the target is the
+            pipeline's own, the target itself.
         """
         with _logged_like_jwst():
             target, members = self._asn_get_data(self._association(step_input))
@@ -97,13 +97,16 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             log.warning("no backgrounds given; nothing is subtracted")
             target.meta.cal_step.bkg_subtract = SKIPPED
             return target
+        # To the parent, and to astropy, none below 1 is a limit.
+        maxiters = None if self.maxiters is None or self.maxiters < 1 else self.maxiters
         subtracted = subtract_model(
             target,
             backgrounds,
-            options=Options(sigma=self.sigma, maxiters=self.maxiters),
+            options=Options(sigma=self.sigma, maxiters=maxiters),
             threads=count_threads(None),
             policy=Policy(force=True, all_or_nothing_tilt=True),
             whole=self.save_combined_background,
+            in_place=True,  # a copy, or inside a pipeline its own model
         )
         if self.save_combined_background and subtracted.assembled is not None:
             with average_model(subtracted, target) as average:
