@@ -11,7 +11,7 @@ from offsky.metadata import Metadata
 from offsky.options import Options
 from offsky.placed import place_exposure
 from offsky.suitability import Candidate, Judgement, Policy, Verdict, clip_warning, judge
-from offsky.window import Placement
+from offsky.window import Placement, Window
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +26,13 @@ class Choice:
         Those used, each with the rows and columns of the target.
     verdicts : tuple of Verdict
         What became of every background given.
+    frame : Window or None
+        The window of the target; None without backgrounds.
     """
 
     exposures: list[Exposure]
     verdicts: tuple[Verdict, ...]
+    frame: Window | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,7 +113,7 @@ def choose_backgrounds(
     useless_clip = clip_warning(len(used), options)
     if useless_clip is not None:
         log.warning("%s", useless_clip)
-    return Choice(used, judgement.verdicts)
+    return Choice(used, judgement.verdicts, judgement.frame)
 
 
 def warn_of_gaps(n_uncovered: int, n_err_estimated: int) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from offsky.cli_programmes import add_commands
+
 if TYPE_CHECKING:
     from offsky.outcome import Outcome
     from offsky.stream import Progress
@@ -267,6 +269,9 @@ class _progress_bar(AbstractContextManager["Progress"]):
     def __exit__(self, *error: object) -> None:
         if hasattr(self, "_bar"):
             self._bar.close()
+
+
+add_commands(cli, _clip_options, _one_line_errors)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offsky.assemble import assemble
 from offsky.checks import check_target, choose_backgrounds, warn_of_gaps
@@ -17,25 +16,20 @@ from offsky.io.association import read_association
 from offsky.io.average_file import set_cards, write_average
 from offsky.io.exposures import opened
 from offsky.io.fits import FitsExposure
-from offsky.io.fits_copy import FitsCopy, can_copy
-from offsky.io.fits_rewrite import FitsRewrite
+from offsky.io.fits_copy import FitsCopy
 from offsky.io.models import is_asdf
 from offsky.io.output import atomic_output, check_output
+from offsky.io.product import new_header, start_copy
 from offsky.names import combined_name, output_name
 from offsky.options import Options
-from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
+from offsky.outcome import Outcome, completed, skipped
 from offsky.provenance import (
-    STATUS_KEYWORD,
     Provenance,
     average_metadata,
     input_records,
-    now,
 )
 from offsky.stream import Progress
 from offsky.suitability import Policy
-
-if TYPE_CHECKING:
-    from astropy.io import fits
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +130,7 @@ def subtract_file(
         )
         provenance = Provenance(choice.names, options)
         with atomic_output(output, overwrite=overwrite) as part:
-            header = _new_header(target, output, provenance if choice.exposures else None)
+            header = new_header(target, output, provenance if choice.exposures else None)
             if not choice.exposures:
                 log.warning("%s: no background to subtract; the output is a copy", target.name)
                 with closing(FitsCopy(target, part, header, unchanged=True)) as copy:
@@ -146,7 +140,7 @@ def subtract_file(
                     target.name, choice.dropped, str(output), time.perf_counter() - started
                 )
 
-            with closing(_start_copy(target, part, header)) as copy:
+            with closing(start_copy(target, part, header)) as copy:
                 assembled = assemble(
                     choice.exposures,
                     options=options,
@@ -317,29 +311,3 @@ def average_file(
         unit=first.metadata.unit,
         elapsed_s=time.perf_counter() - started,
     )
-
-
-def _new_header(
-    target: FitsExposure, output: Path, provenance: Provenance | None
-) -> "fits.Header":
-    """Return the target's primary header as the output will have it."""
-    header = target.header.copy()
-    for key in ("CHECKSUM", "DATASUM"):
-        header.remove(key, ignore_missing=True)
-    header["FILENAME"] = output.name
-    header["DATE"] = now()
-    header[STATUS_KEYWORD] = (
-        SKIPPED if provenance is None else COMPLETE,
-        "Background subtraction",
-    )
-    if provenance is not None:
-        set_cards(header, provenance)
-        for line in provenance.history():
-            header.add_history(line)
-    return header
-
-
-def _start_copy(target: FitsExposure, part: Path, header: "fits.Header") -> FitsCopy | FitsRewrite:
-    if can_copy(target):
-        return FitsCopy(target, part, header)
-    return FitsRewrite(target, part, header)

@@ -39,12 +39,21 @@ def output_name(target: Path, root: str | None = None) -> Path:
         What the name begins with; None for the target's own root.
     """
     exposure: Exposure = open_exposure(target)
-    try:
-        suffix = "bsubints" if len(exposure.shape) == 3 else "bsub"
-    finally:
-        exposure.close()
-    ending = ".asdf" if is_asdf(target) else ".fits"
-    return Path(f"{root or product_root(target)}_{suffix}{ending}")
+    shape = exposure.shape
+    exposure.close()
+    return Path(product_name(root or product_root(target), shape, is_asdf(target)))
+
+
+def product_name(root: str, shape: tuple[int, ...], asdf: bool) -> str:
+    """Return the name of a subtracted target of this shape.
+
+    Examples
+    --------
+    >>> product_name("jw01_00001_mirimage", (4, 1024, 1032), asdf=False)
+    'jw01_00001_mirimage_bsubints.fits'
+    """
+    suffix = "bsubints" if len(shape) == 3 else "bsub"
+    return f"{root}_{suffix}{'.asdf' if asdf else '.fits'}"
 
 
 def combined_name(root: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from offsky.assemble import Assembled
 
-COMPLETE, SKIPPED = "COMPLETE", "SKIPPED"
+COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +109,35 @@ def skipped(
         unit=None,
         elapsed_s=elapsed_s,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ProductOutcome:
+    """What came of one product of a programme.
+
+    Attributes
+    ----------
+    output : str
+        Name of its file.
+    target : str
+        The target's file.
+    status : str
+        "COMPLETE", "SKIPPED" or "FAILED".
+    reason : str or None
+        Why it was skipped or failed.
+    made : bool
+        False where an earlier run had made it already.
+    details : dict or None
+        `Outcome` by name, where a file was written.
+    """
+
+    output: str
+    target: str
+    status: str
+    reason: str | None = None
+    made: bool = True
+    details: dict[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the attributes by name, ready for JSON."""
+        return asdict(self)

@@ -118,8 +118,8 @@ def input_records(verdicts: Sequence[Verdict], assembled: Assembled) -> list[Inp
 def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata:
     """Return a header's facts as they hold for the average of other exposures.
 
-    Its times are those of the inputs; it is no exposure with a number of its own, and
-    nothing was subtracted from it.
+    Its times are those of the inputs; it is no exposure with a number and a pointing of
+    its own, and nothing was subtracted from it.
     """
 
     def known(name: str) -> list[Any]:
@@ -136,6 +136,12 @@ def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata
         mid_time=fsum(mid_times) / len(mid_times) if mid_times else None,
         filename=None,
         exposure=None,
+        ra_ref=None,
+        dec_ref=None,
+        ra_v1=None,
+        dec_v1=None,
+        x_offset=None,
+        y_offset=None,
         status=None,
         unit=next(iter(known("unit")), metadata.unit),
     )

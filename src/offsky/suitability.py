@@ -15,7 +15,7 @@ TILT_TOLERANCE = 1e-8
 """Largest difference of NIRSpec's grating wheel tilt (the JWST pipeline's)."""
 
 # In these a background has to be like the target ...
-_CONFIGURATION = ("instrument", "detector", "filter", "pupil", "grating", "band", "channel")
+CONFIGURATION = ("instrument", "detector", "filter", "pupil", "grating", "band", "channel")
 # ... and in these it should be.
 _SHOULD_AGREE = ("readpatt", "exposure_time", "ngroups")
 
@@ -181,6 +181,16 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
     return Judgement(frame, tuple(verdicts), tuple(warnings))
 
 
+def same_configuration(a: Metadata, b: Metadata) -> bool:
+    """Tell whether two exposures are alike as far as both headers say.
+
+    In instrument, detector, filter, pupil, grating, band, channel, kind of exposure
+    and unit.
+    """
+    names = (*CONFIGURATION, "family", "unit")
+    return not any(_differ(getattr(a, name), getattr(b, name)) for name in names)
+
+
 def clip_warning(n_exposures: int, options: Options) -> str | None:
     """Say so where the clip can never reject an exposure.
 
@@ -233,7 +243,7 @@ def _configuration_objections(reference: Candidate, background: Candidate) -> li
     objections = [
         f"{KEYWORDS[name]} {_quoted(getattr(theirs, name))} differs from {reference.name}'s "
         f"{_quoted(getattr(ours, name))}"
-        for name in _CONFIGURATION
+        for name in CONFIGURATION
         if _differ(getattr(ours, name), getattr(theirs, name))
     ]
     if _differ(ours.family, theirs.family):

@@ -54,7 +54,7 @@ def write_average(
             primary.header.remove(key, ignore_missing=True, remove_all=True)
         elif primary.header.get(key) != value:
             primary.header[key] = value
-    primary.header["FILENAME"] = filename
+    set_filename(primary.header, filename)
     primary.header["DATE"] = now()
     primary.header["DATAMODL"] = "ImageModel"
     primary.header["NINTS"] = 1
@@ -86,6 +86,13 @@ def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
     columns.append(fits.Column("N_REJECTED", "K", array=[record.n_rejected for record in inputs]))
     columns.append(fits.Column("LEVEL", "D", array=[record.level for record in inputs]))
     return fits.BinTableHDU.from_columns(columns, name=INPUTS_EXTENSION)
+
+
+def set_filename(header: fits.Header, name: str) -> None:
+    """Write FILENAME, its comment as far as there is room beside a long name."""
+    comment = header.comments["FILENAME"] if "FILENAME" in header else "Name of the file"
+    room = 80 - len("FILENAME= ''") - max(8, len(name)) - len(" / ")
+    header["FILENAME"] = (name, comment[: max(0, room)])
 
 
 def set_cards(header: fits.Header, provenance: Provenance) -> None:

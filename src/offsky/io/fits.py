@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from astropy.io import fits
@@ -25,6 +25,7 @@ from astropy.io.fits.verify import VerifyError
 from offsky.clip import Array
 from offsky.errors import ExposureError, MissingFileError
 from offsky.exposure import Rows, Scratch, as_flags, as_samples
+from offsky.io.files import InputFile
 from offsky.metadata import KEYWORDS, Metadata
 
 # FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
@@ -71,7 +72,7 @@ class RawArray:
 
     def __init__(
         self,
-        file: IO[bytes],
+        file: InputFile | None,
         name: str,
         offset: int,
         shape: tuple[int, ...],
@@ -105,7 +106,9 @@ class RawArray:
         """Read rows [first, last) of one plane into `scratch`."""
         n_columns = self.shape[-1]
         memory = scratch.take((last - first) * n_columns * self.dtype.itemsize)
-        read_exactly(self._file.fileno(), memory, self.offset_of(plane, first), self.name)
+        assert self._file is not None
+        with self._file.lease() as fd:
+            read_exactly(fd, memory, self.offset_of(plane, first), self.name)
         return np.frombuffer(memory, dtype=self.dtype).reshape(last - first, n_columns)
 
     def read_rows(self, first: int, last: int, scratch: Scratch) -> Array:
@@ -113,13 +116,15 @@ class RawArray:
         n_columns = self.shape[-1]
         plane_bytes = (last - first) * n_columns * self.dtype.itemsize
         memory = scratch.take(plane_bytes * self.n_planes)
-        for plane in range(self.n_planes):
-            read_exactly(
-                self._file.fileno(),
-                memory[plane * plane_bytes : (plane + 1) * plane_bytes],
-                self.offset_of(plane, first),
-                self.name,
-            )
+        assert self._file is not None
+        with self._file.lease() as fd:
+            for plane in range(self.n_planes):
+                read_exactly(
+                    fd,
+                    memory[plane * plane_bytes : (plane + 1) * plane_bytes],
+                    self.offset_of(plane, first),
+                    self.name,
+                )
         rows = np.frombuffer(memory, dtype=self.dtype)
         return rows.reshape(*self.shape[:-2], last - first, n_columns)
 
@@ -193,21 +198,23 @@ class FitsExposure:
         self.name = self.path.name
         self.file = _open_plain(self.path)
         try:
-            self._examine()
+            with self.file.lease() as fd:
+                self._examine(fd)
         except BaseException:
             self.close()
             raise
 
-    def _examine(self) -> None:
+    def _examine(self, fd: int) -> None:
+        # A handle of astropy's own: the raw reads never move its position.
+        own = io.FileIO(os.dup(fd))
         try:
             with warnings.catch_warnings():
                 # Damage is told in our own words below.
                 warnings.simplefilter("ignore")
-                # A handle of astropy's own: the raw reads never move its position.
-                own = io.FileIO(os.dup(self.file.fileno()))
                 self.hdus = fits.open(own, mode="readonly", memmap=False)
                 infos = [hdu.fileinfo() for hdu in self.hdus]
         except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as error:
+            own.close()
             raise ExposureError(
                 f"{self.path}: not a FITS file that can be read "
                 f"({_first_line(error)}); expected a JWST exposure"
@@ -216,7 +223,7 @@ class FitsExposure:
             Extent(hdu.name, info["hdrLoc"], info["datLoc"], info["datLoc"] + info["datSpan"])
             for hdu, info in zip(self.hdus, infos, strict=True)
         ]
-        self._check_whole()
+        self._check_whole(fd)
         self.header = self.hdus[0].header
 
         sci_hdu = self._find("SCI")
@@ -235,7 +242,7 @@ class FitsExposure:
                 "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
             )
         self.metadata = _metadata(self.header, sci_hdu.header)
-        status = os.fstat(self.file.fileno())
+        status = os.fstat(fd)
         self.same_as = (status.st_dev, status.st_ino)
         self.err = self._companion("ERR", lock)
         self.dq = self._companion("DQ", lock)
@@ -245,15 +252,15 @@ class FitsExposure:
         if all(isinstance(reader, RawArray) for reader in readers.values() if reader):
             self.hdus.close()
 
-    def _check_whole(self) -> None:
-        size = os.fstat(self.file.fileno()).st_size
+    def _check_whole(self, fd: int) -> None:
+        size = os.fstat(fd).st_size
         end = self.extents[-1].end
         if size < end:
             raise ExposureError(
                 f"{self.path}: the file is cut short, {size} bytes where its headers "
                 f"promise {end}; fetch it again"
             )
-        if size > end and os.pread(self.file.fileno(), 2880, end).strip(b"\0 "):
+        if size > end and os.pread(fd, 2880, end).strip(b"\0 "):
             raise ExposureError(
                 f"{self.path}: the file is damaged or cut short, the last {size - end} bytes "
                 "are no FITS extension; fetch it again"
@@ -341,7 +348,7 @@ def read_exactly(fd: int, memory: memoryview, offset: int, name: str) -> None:
         offset += n_read
 
 
-def _open_plain(path: Path) -> IO[bytes]:
+def _open_plain(path: Path) -> InputFile:
     """Open a file unbuffered; a gzipped one as an unzipped temporary copy."""
     try:
         file = path.open("rb", buffering=0)
@@ -350,7 +357,7 @@ def _open_plain(path: Path) -> IO[bytes]:
     except OSError as error:
         raise ExposureError(f"{path}: cannot be opened ({error.strerror})") from error
     if os.pread(file.fileno(), 2, 0) != _GZIP_MAGIC:
-        return file
+        return InputFile(file, path)
     with file:
         plain = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (returned open)
         try:
@@ -364,7 +371,7 @@ def _open_plain(path: Path) -> IO[bytes]:
         except BaseException:
             plain.close()
             raise
-    return plain
+    return InputFile(plain, None)
 
 
 def _metadata(primary: fits.Header, sci: fits.Header) -> Metadata:

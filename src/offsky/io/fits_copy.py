@@ -43,8 +43,8 @@ class FitsCopy:
         self._target = target
         self._unchanged = unchanged
         self._header = header
-        self._file = path.open("r+b", buffering=0)
         self._header_bytes = len(_card_bytes(header))
+        self._file = path.open("r+b", buffering=0)
         self._spans: list[tuple[int, int, int]] = []  # source, destination, length
         self._headers: list[tuple[int, bytes]] = []
         self._arrays: dict[str, RawArray] = {}
@@ -70,7 +70,7 @@ class FitsCopy:
                 position = self._copy(extent.data_start, extent.end, position)
             else:
                 self._arrays[extent.name] = RawArray(
-                    self._file, owned.name, position, owned.shape, owned.dtype.str, owned.flip
+                    None, owned.name, position, owned.shape, owned.dtype.str, owned.flip
                 )
                 position = self._copy(
                     extent.data_start + owned.n_bytes, extent.end, position + owned.n_bytes
@@ -97,15 +97,10 @@ class FitsCopy:
         """Copy everything that does not change."""
         for position, cards in self._headers:
             _write_exactly(self._file.fileno(), cards, position)
-        for source, destination, length in self._spans:
-            _copy_span(
-                self._target.file.fileno(),
-                self._file.fileno(),
-                source,
-                destination,
-                length,
-                str(self._target.path),
-            )
+        name = str(self._target.path)
+        with self._target.file.lease() as fd:
+            for source, destination, length in self._spans:
+                _copy_span(fd, self._file.fileno(), source, destination, length, name)
 
     def subtract(self, first: int, last: int, average: ClippedMean) -> None:
         """Write rows [first, last) of the target minus the average."""
