@@ -93,9 +93,10 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     else:
         chosen = clip.clip_mean
         monkeypatch.setattr(_kernel, "clip_mean", None)
-    combine._clip_mean.cache_clear()
+        monkeypatch.setattr(_kernel, "average", None)
+    combine._engine.cache_clear()
     yield chosen
-    combine._clip_mean.cache_clear()
+    combine._engine.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -331,13 +331,13 @@ def test_without_a_compiled_kernel_the_twin_serves_with_one_warning(
 ) -> None:
     from offsky import _kernel, combine
 
-    combine._clip_mean.cache_clear()
+    combine._engine.cache_clear()
     monkeypatch.setattr(_kernel, "clip_mean", None)
     try:
         for _ in range(3):
             got = offsky.clipped_mean(np.array([[1.0], [2.0]]))
     finally:
-        combine._clip_mean.cache_clear()
+        combine._engine.cache_clear()
     assert got.sci.tolist() == [1.5]
     assert len(caplog.records) == 1
     assert "without a C compiler" in caplog.text

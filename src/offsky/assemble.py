@@ -20,7 +20,7 @@ class Assembled:
     Attributes
     ----------
     average : ClippedMean
-        Arrays of shape (ny, nx); ``err`` and ``dq`` None unless asked for.
+        Arrays of shape (ny, nx); ``err``, ``dq`` and variances None unless asked for.
     n_samples : int
         Samples read.
     n_uncovered : int
@@ -57,6 +57,8 @@ class Assembly:
         Keep ERR; it takes memory, and subtracting does not need it.
     levels : bool
         Find the level of each exposure.
+    variances : bool
+        Keep VAR_POISSON and VAR_RNOISE, where every block has them.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Assembly:
         whole: bool,
         errors: bool = False,
         levels: bool = False,
+        variances: bool = False,
     ) -> None:
         shape = exposures[0].shape[-2:]
         self._n_samples = sum(int(np.prod(exposure.shape)) for exposure in exposures)
@@ -73,6 +76,8 @@ class Assembly:
         self._n_kept = np.empty(shape, dtype=np.uint16)
         self._err = np.empty(shape, dtype=np.float32) if whole and errors else None
         self._dq = np.empty(shape, dtype=np.uint32) if whole else None
+        keeps = whole and errors and variances
+        self._variances = [np.empty(shape, dtype=np.float32) if keeps else None for _ in range(2)]
         self._step = max(1, shape[0] // _LEVEL_ROWS)
         self._samples: list[list[Array]] = [[] for _ in exposures] if levels else []
 
@@ -84,6 +89,12 @@ class Assembly:
             self._err[first:last] = block.err
         if self._dq is not None and block.dq is not None:
             self._dq[first:last] = block.dq
+        for i, variance in enumerate((block.var_poisson, block.var_rnoise)):
+            kept = self._variances[i]
+            if variance is None:
+                self._variances[i] = None
+            elif kept is not None:
+                kept[first:last] = variance
 
     def inspect(self, first: int, block: Sequence[Rows]) -> None:
         """Look at the exposures' own rows, for their levels."""
@@ -95,7 +106,15 @@ class Assembly:
         """Return the whole, given the sums over its blocks."""
         n_covered = int(np.count_nonzero(self._n_kept))
         return Assembled(
-            ClippedMean(self._sci, self._err, self._dq, self._n_kept, n_rejected, n_err_estimated),
+            ClippedMean(
+                self._sci,
+                self._err,
+                self._dq,
+                self._n_kept,
+                n_rejected,
+                n_err_estimated,
+                *self._variances,
+            ),
             self._n_samples,
             self._n_kept.size - n_covered,
             median(self._sci.ravel(), n_covered),
@@ -118,18 +137,20 @@ def assemble(
     alongside: Sequence[Callable[[], None]] = (),
     rows_per_block: int | None = None,
     progress: Progress | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Assembled:
     """Average exposures as `stream_average` does, and keep the result.
 
     Parameters
     ----------
     whole : bool
-        Keep ERR and DQ of the average too, not only SCI and the number of samples.
+        Keep ERR and DQ of the average too, not only SCI and the number of samples; with
+        ERR also the variances, where ``options.errors`` is "propagate".
     errors, levels : bool or None
         Of these keep ERR, and find the level of each exposure; None to do so if `whole`.
     consume : callable or None
         Given every block as well.
-    exposures, options, threads, alongside, rows_per_block, progress
+    exposures, options, threads, alongside, rows_per_block, progress, weights
         As for `stream_average`.
 
     Returns
@@ -138,7 +159,13 @@ def assemble(
     """
     with_levels = whole if levels is None else levels
     with_errors = whole if errors is None else errors
-    assembly = Assembly(exposures, whole=whole, errors=with_errors, levels=with_levels)
+    assembly = Assembly(
+        exposures,
+        whole=whole,
+        errors=with_errors,
+        levels=with_levels,
+        variances=options.errors == "propagate",
+    )
 
     def keep(first: int, last: int, block: ClippedMean) -> None:
         assembly.keep(first, last, block)
@@ -154,5 +181,6 @@ def assemble(
         alongside=alongside,
         rows_per_block=rows_per_block,
         progress=progress,
+        weights=weights,
     )
     return assembly.finish(n_rejected, n_err_estimated)

@@ -6,25 +6,16 @@ the same results, bit for bit, some forty times slower.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from offsky.reject import SIGMA, Rule, kept_samples
+
 Array = NDArray[Any]
 Float64s = NDArray[np.float64]
-
-# Bounds are found by adding n numbers, and every order of addition rounds in its
-# own way.  Two orders differ by less than this, times n (1 + sigma) max|x| (Higham,
-# Accuracy and Stability of Numerical Algorithms, section 4.2); a sample nearer to a
-# bound is decided in astropy's own order.
-_ROUNDING = 8 * 2.0**-53
-
-# Doubles whose squares neither overflow nor vanish.
-_LARGEST_PLAIN, _SMALLEST_PLAIN_RANGE = 1e150, 1e-140
-
-_DOUBLE_MAX = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +29,7 @@ class ClippedMean:
     err : ndarray of float32 or None
         Uncertainty of that mean; None without ERR.
     dq : ndarray of uint32 or None
-        Bitwise OR of the DQ of all exposures; None without DQ.
+        The DQ of the exposures combined, by OR unless asked otherwise; None without DQ.
     n_kept : ndarray of uint16
         Samples kept.
     n_rejected : ndarray of int64, shape (n_exposures,)
@@ -46,6 +37,9 @@ class ClippedMean:
     n_err_estimated : int
         Pixels at which a kept sample had no finite ERR and took the mean
         variance of the others.
+    var_poisson, var_rnoise : ndarray of float32 or None
+        Variances of that mean by Poisson and by read noise; None unless every exposure
+        has them and they were asked for.
     """
 
     sci: NDArray[np.floating]
@@ -54,6 +48,8 @@ class ClippedMean:
     n_kept: NDArray[np.uint16]
     n_rejected: NDArray[np.int64]
     n_err_estimated: int = 0
+    var_poisson: NDArray[np.floating] | None = None
+    var_rnoise: NDArray[np.floating] | None = None
 
 
 def largest_deviation(n: int) -> float:
@@ -124,7 +120,7 @@ def clip_mean(
     window = slice(first, last)
     samples = np.array([plane[window] for plane in sci], dtype=np.float64)
     finite = np.isfinite(samples)
-    kept = finite if maxiters == 0 else finite & _inside_bounds(samples, finite, sigma, maxiters)
+    kept = kept_samples(samples, None, Rule(SIGMA, sigma, sigma, maxiters))
     n_rejected += (finite & ~kept).sum(axis=1)
 
     n_kept = kept.sum(axis=0)
@@ -155,108 +151,3 @@ def clip_mean(
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         out_err[window] = np.sqrt(variance / (n_kept * n_known))
     return int(((n_known != n_kept) & (n_known > 0)).sum())
-
-
-def _inside_bounds(
-    samples: Float64s, finite: NDArray[np.bool_], sigma: float, maxiters: int
-) -> NDArray[np.bool_]:
-    """Tell which samples are inside the final bounds of their pixel."""
-    low = np.full(samples.shape[1], -inf)
-    high = np.full(samples.shape[1], inf)
-    inside = finite.copy()
-    changing = np.flatnonzero(finite.any(axis=0))
-    n_passes = 0
-    while changing.size:
-        n_passes += 1
-        x, window = samples[:, changing], inside[:, changing]
-        below, above, unsure = _bounds_of(x, window, finite[:, changing], sigma)
-        for i in np.flatnonzero(unsure):
-            column = x[finite[:, changing[i]], i]
-            below[i], above[i] = _bounds_in_reference_order(column.tolist(), sigma, maxiters)
-        low[changing], high[changing] = below, above
-
-        still = window & (x >= below) & (x <= above)
-        n_inside = still.sum(axis=0)
-        settled = unsure | (n_inside == window.sum(axis=0)) | (n_inside == 0)
-        inside[:, changing] = still
-        changing = changing[~settled] if n_passes != maxiters else changing[:0]
-    return np.asarray((samples >= low) & (samples <= high))
-
-
-def _bounds_of(
-    x: Float64s, window: NDArray[np.bool_], finite: NDArray[np.bool_], sigma: float
-) -> tuple[Float64s, Float64s, NDArray[np.bool_]]:
-    """Bounds from the samples in `window`, and where rounding may decide."""
-    count = window.sum(axis=0)
-    with np.errstate(all="ignore"):
-        ordered = np.sort(np.where(window, x, inf), axis=0)
-        upper = np.take_along_axis(ordered, count[None] // 2, axis=0)[0]
-        lower = np.take_along_axis(ordered, (count[None] - 1) // 2, axis=0)[0]
-        centre = 0.5 * (upper + lower)
-        mean = np.where(window, x, 0.0).sum(axis=0) / count
-        square = (np.where(window, x - mean, 0.0) ** 2).sum(axis=0)
-        reach = sigma * np.sqrt(square / count)
-        low, high = centre - reach, centre + reach
-
-        n_finite = finite.sum(axis=0)
-        least = np.where(finite, x, inf).min(axis=0)
-        most = np.where(finite, x, -inf).max(axis=0)
-        largest = np.maximum(abs(least), abs(most))
-        margin = _ROUNDING * n_finite * (1 + sigma) * largest
-        close = finite & ((abs(x - low) <= margin) | (abs(x - high) <= margin))
-        plain = (largest < _LARGEST_PLAIN) & (most - least > _SMALLEST_PLAIN_RANGE)
-    # Equal samples are all kept, also where their sum overflows.
-    equal = least == most
-    low[equal], high[equal] = least[equal], most[equal]
-    return low, high, (close.any(axis=0) | ~plain) & ~equal
-
-
-def _bounds_in_reference_order(x: list[float], sigma: float, maxiters: int) -> tuple[float, float]:
-    """Bounds as `astropy.stats.sigma_clip` finds them, rounding for rounding.
-
-    It selects the median by exchanging samples in place and then adds them in the
-    order that leaves; an exactly tied sample is in or out by that order.
-    """
-    n_passes = 0
-    while True:
-        n_passes += 1
-        count = len(x)
-        upper = _select(x, count // 2)
-        centre = upper if count % 2 else 0.5 * (upper + _select(x, count // 2 - 1))
-        # A loop, not sum(): that compensates for rounding since Python 3.12.
-        total = square = 0.0
-        for value in x:
-            total += value
-        mean = total / count
-        for value in x:
-            square += (value - mean) * (value - mean)
-        reach = sigma * sqrt(square / count) if square == square else square
-        low, high = centre - reach, centre + reach
-        inside = [value for value in x if low <= value <= high]
-        if len(inside) in (0, count) or n_passes == maxiters:
-            # NaN, from overflow, excludes nothing; nor may infinity let infinities in.
-            return (
-                max(low, -_DOUBLE_MAX) if low == low else -_DOUBLE_MAX,
-                min(high, _DOUBLE_MAX) if high == high else _DOUBLE_MAX,
-            )
-        x = inside
-
-
-def _select(x: list[float], k: int) -> float:
-    """Return the k-th smallest of x, reordering it by Hoare's method (FIND)."""
-    left, right = 0, len(x) - 1
-    while left < right:
-        pivot, up, down = x[k], left, right
-        while up <= down:
-            while x[up] < pivot:
-                up += 1
-            while x[down] > pivot:
-                down -= 1
-            if up <= down:
-                x[up], x[down] = x[down], x[up]
-                up, down = up + 1, down - 1
-        if down < k:
-            left = up
-        if up > k:
-            right = down
-    return x[k]

@@ -3,6 +3,7 @@
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offsky.clip import Array
 from offsky.metadata import Metadata
@@ -14,12 +15,18 @@ class Rows(NamedTuple):
     ``sci``, ``err`` and ``dq`` are (n_rows, nx), or (nints, n_rows, nx) for a cube;
     SCI and ERR float32 or float64, DQ uint32, in any byte order. ERR or DQ is None
     where the exposure has none. ``dq_flip`` is to be XORed into each DQ.
+    ``var_poisson`` and ``var_rnoise`` are as SCI; None where the exposure has none or
+    they are not wanted. ``covers`` (bool, (n_rows, nx)) is False where the exposure does
+    not reach, its samples there being NaN and its DQ 0; None where it reaches everything.
     """
 
     sci: Array
     err: Array | None
     dq: Array | None
     dq_flip: int = 0
+    var_poisson: Array | None = None
+    var_rnoise: Array | None = None
+    covers: NDArray[np.bool_] | None = None
 
 
 class Scratch:
@@ -81,6 +88,17 @@ class Exposure(Protocol):
     def missing(self) -> list[str]:
         """Those of ERR and DQ that the exposure does not have."""
 
+    @property
+    def has_variances(self) -> bool:
+        """Whether it has VAR_POISSON and VAR_RNOISE."""
+
+    @property
+    def variance_row_bytes(self) -> int:
+        """Memory that reading one row of these takes."""
+
+    def read_variances(self, first: int, last: int, scratch: Scratch) -> tuple[Array, Array]:
+        """Return rows [first, last) of VAR_POISSON and VAR_RNOISE, as `read_rows` does."""
+
     def close(self) -> None:
         """Let go of the file."""
 
@@ -100,9 +118,11 @@ class ArrayExposure:
         What its header says.
     same_as : object
         Equal for two that are the same; None for this object alone.
+    variances : tuple of ndarray of the same shape, or None
+        VAR_POISSON and VAR_RNOISE.
     """
 
-    row_bytes = 0
+    row_bytes = variance_row_bytes = 0
 
     def __init__(
         self,
@@ -112,6 +132,7 @@ class ArrayExposure:
         dq: Array | None,
         metadata: Metadata = Metadata(),  # noqa: B008 (frozen)
         same_as: object = None,
+        variances: tuple[Array, Array] | None = None,
     ) -> None:
         self.name = name
         self.shape = sci.shape
@@ -121,6 +142,8 @@ class ArrayExposure:
         self._sci = as_samples(sci)
         self._err = None if err is None else as_samples(err)
         self._dq = None if dq is None else as_flags(dq)
+        self.has_variances = variances is not None
+        self._variances = None if variances is None else tuple(map(as_samples, variances))
 
     def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
         """Return views of rows [first, last)."""
@@ -131,11 +154,22 @@ class ArrayExposure:
             None if self._dq is None else self._dq[rows],
         )
 
+    def read_variances(self, first: int, last: int, scratch: Scratch) -> tuple[Array, Array]:
+        """Return views of rows [first, last)."""
+        assert self._variances is not None
+        poisson, rnoise = (array[..., first:last, :] for array in self._variances)
+        return poisson, rnoise
+
     def in_memory(self, same_as: object) -> "ArrayExposure":
         """Return the same exposure with arrays of its own, none of them on disk."""
         err = None if self._err is None else np.array(self._err)
         dq = None if self._dq is None else np.array(self._dq)
-        return ArrayExposure(self.name, np.array(self._sci), err, dq, self.metadata, same_as)
+        variances = None
+        if self._variances is not None:
+            variances = np.array(self._variances[0]), np.array(self._variances[1])
+        return ArrayExposure(
+            self.name, np.array(self._sci), err, dq, self.metadata, same_as, variances
+        )
 
     def close(self) -> None:
         """Do nothing: the arrays are their owner's."""

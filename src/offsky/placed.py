@@ -12,7 +12,8 @@ from offsky.window import Window
 class PlacedExposure:
     """An exposure with the rows and columns of a window of the detector.
 
-    Where it does not cover the window its samples are missing: SCI and ERR NaN, DQ 0.
+    Where it does not cover the window its samples are missing: SCI, ERR and variances
+    NaN, DQ 0; ``covers`` of its rows tells where.
 
     Parameters
     ----------
@@ -44,8 +45,10 @@ class PlacedExposure:
         rows_from, columns_from = self._from
         begin, end = max(first, rows_to.start), min(last, rows_to.stop)
         shape = (*self.shape[:-2], last - first, self.shape[-1])
+        covers = np.zeros(shape[-2:], dtype=np.bool_)
         if begin >= end:
-            return Rows(np.full(shape, np.nan, dtype=np.float32), None, None)
+            return Rows(np.full(shape, np.nan, dtype=np.float32), None, None, covers=covers)
+        covers[begin - first : end - first, columns_to] = True
         shift = rows_from.start - rows_to.start
         rows = self._exposure.read_rows(begin + shift, end + shift, scratch)
 
@@ -59,7 +62,15 @@ class PlacedExposure:
         sci = fit(rows.sci, np.nan)
         assert sci is not None
         # What is stored is XORed with dq_flip, no flags too.
-        return Rows(sci, fit(rows.err, np.nan), fit(rows.dq, rows.dq_flip), rows.dq_flip)
+        return Rows(
+            sci,
+            fit(rows.err, np.nan),
+            fit(rows.dq, rows.dq_flip),
+            rows.dq_flip,
+            fit(rows.var_poisson, np.nan),
+            fit(rows.var_rnoise, np.nan),
+            covers,
+        )
 
 
 def place_exposure(exposure: Exposure, window: Window, frame: Window) -> Exposure | None:

@@ -33,6 +33,7 @@ def stream_average(
     alongside: Sequence[Callable[[], None]] = (),
     rows_per_block: int | None = None,
     progress: Progress | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.int64], int]:
     """Average exposures and hand over the result block by block.
 
@@ -58,6 +59,8 @@ def stream_average(
         Height of a block; None to fit the memory. The result does not depend on it.
     progress : callable or None
         Called with the number of rows just done and that of all.
+    weights : ndarray, shape (n_exposures,), or None
+        Of each exposure in the mean, as of `offsky.rule.exposure_weights`.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def stream_average(
     def work(first: int, last: int, rows: Sequence[Rows]) -> tuple[NDArray[np.int64], int]:
         if inspect is not None:
             inspect(first, rows)
-        average = combine_rows(rows, options)
+        average = combine_rows(rows, options, weights)
         consume(first, last, average)
         return average.n_rejected, average.n_err_estimated
 

@@ -1,8 +1,11 @@
-"""The clipped mean in C, where a compiler was there when offsky was installed."""
+"""The average in C, where a compiler was there when offsky was installed."""
 
 try:
-    from offsky._kernel._clip_mean import clip_mean
+    from offsky._kernel import _clip_mean
 except ImportError:
-    clip_mean = None  # type: ignore[assignment]
+    average = clip_mean = None
+else:
+    clip_mean = _clip_mean.clip_mean
+    average = getattr(_clip_mean, "average", None)
 
-__all__ = ["clip_mean"]
+__all__ = ["average", "clip_mean"]
