@@ -22,12 +22,14 @@ ADAPTERS = {
     "offsky.__main__",
     "offsky.batch",
     "offsky.cli",
+    "offsky.cli_options",
     "offsky.cli_programmes",
     "offsky.demo",
     "offsky.step",
     "offsky.tables",
 }
 JOBS = {
+    "offsky.choices",
     "offsky.filejobs",
     "offsky.groupjob",
     "offsky.modeljobs",
@@ -111,7 +113,13 @@ def test_heavy_packages_are_imported_only_when_needed(module: str) -> None:
 def test_nothing_is_imported_at_the_start_of_the_command_but_click() -> None:
     import sys
 
-    for module in ("offsky", "offsky.__main__", "offsky.cli", "offsky.cli_programmes"):
+    for module in (
+        "offsky",
+        "offsky.__main__",
+        "offsky.cli",
+        "offsky.cli_options",
+        "offsky.cli_programmes",
+    ):
         tops = {name.split(".")[0] for name in imports(MODULES[module], module_level=True)}
         assert tops - set(sys.stdlib_module_names) <= {"click", "offsky"}
 

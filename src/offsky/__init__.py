@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     )
     from offsky.filejobs import average_file, subtract_association, subtract_file
     from offsky.modeljobs import average, subtract
-    from offsky.options import Options
+    from offsky.options import PROFILES, Options
     from offsky.outcome import Outcome
 
 __all__ = [
+    "PROFILES",
     "AssociationError",
     "ClippedMean",
     "ExposureError",
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "PROFILES": "options",
     "ClippedMean": "clip",
     "Options": "options",
     "Outcome": "outcome",

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from offsky.assemble import Assembled
 from offsky.combine import MOST_EXPOSURES
 from offsky.errors import ExposureError, ExposureMismatchError
 from offsky.exposure import Exposure
@@ -11,6 +12,7 @@ from offsky.metadata import Metadata
 from offsky.options import Options
 from offsky.placed import place_exposure
 from offsky.suitability import Candidate, Judgement, Policy, Verdict, clip_warning, judge
+from offsky.variances import WithVariances
 from offsky.window import Placement, Window
 
 log = logging.getLogger(__name__)
@@ -99,13 +101,22 @@ def choose_backgrounds(
         [_candidate(background) for background in backgrounds],
         policy,
     )
-    used = [
-        placed
+    chosen = [
+        (background, verdict.window)
         for background, verdict in zip(backgrounds, judgement.verdicts, strict=True)
         if verdict.fate == "used"
-        and (placed := place_exposure(background, verdict.window, judgement.frame)) is not None
     ]
     _log_choice(judgement)
+    if options.errors == "propagate":
+        bare = [background.name for background, _ in chosen if not background.has_variances]
+        _log_errors(target, bare)
+        if not bare:
+            chosen = [(WithVariances(background), window) for background, window in chosen]
+    used = [
+        placed
+        for background, window in chosen
+        if (placed := place_exposure(background, window, judgement.frame)) is not None
+    ]
     for exposure in used:
         for extension, effect in (("ERR", "errors count as unknown"), ("DQ", "flags as none")):
             if extension in exposure.missing:
@@ -116,14 +127,61 @@ def choose_backgrounds(
     return Choice(used, judgement.verdicts, judgement.frame)
 
 
-def warn_of_gaps(n_uncovered: int, n_err_estimated: int) -> None:
-    """Log what the averaging met that the headers could not tell."""
-    if n_uncovered:
-        log.warning("%d pixels have no background sample; they are not subtracted", n_uncovered)
-    if n_err_estimated:
+def warn_of_gaps(assembled: Assembled, options: Options, n_err_unknown: int = 0) -> None:
+    """Log what the averaging met that the headers could not tell.
+
+    Parameters
+    ----------
+    assembled : Assembled
+        The average.
+    options : Options
+        What it was made by.
+    n_err_unknown : int
+        Pixels of a target whose average has no known error.
+    """
+    if assembled.n_uncovered:
+        fate = "set to NaN" if options.uncovered == "nan" else "not subtracted"
+        log.warning(
+            "%d pixels have no background sample; they are %s", assembled.n_uncovered, fate
+        )
+    if assembled.average.n_err_estimated:
         log.warning(
             "%d pixels have samples without a finite ERR; theirs was taken to be like the others'",
-            n_err_estimated,
+            assembled.average.n_err_estimated,
+        )
+    if n_err_unknown:
+        log.warning(
+            "the error of the average is not known at %d pixels; there the target's errors stay "
+            "as they were, without it",
+            n_err_unknown,
+        )
+
+
+def _log_errors(target: Exposure | None, bare: list[str]) -> None:
+    """Say where errors cannot be propagated in full.
+
+    Parameters
+    ----------
+    target : Exposure or None
+        The target.
+    bare : list of str
+        Backgrounds without VAR_POISSON and VAR_RNOISE.
+    """
+    if bare:
+        more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
+        log.warning(
+            "%s%s: no VAR_POISSON and VAR_RNOISE; of the average only ERR is known", bare[0], more
+        )
+    if target is None:
+        return
+    if not target.has_variances:
+        effect = "no errors are propagated" if "ERR" in target.missing else "ERR alone is updated"
+        log.warning("%s: no VAR_POISSON and VAR_RNOISE; %s", target.name, effect)
+    elif bare:
+        log.warning(
+            "%s: the average's whole variance is added to VAR_RNOISE, since its parts by Poisson "
+            "and by read noise are not known",
+            target.name,
         )
 
 

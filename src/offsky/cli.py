@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from offsky.cli_options import pixel_options, take_options
 from offsky.cli_programmes import add_commands
 
 if TYPE_CHECKING:
@@ -47,23 +48,9 @@ def cli() -> None:
     """
 
 
-def _clip_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _averaging_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that every averaging command has."""
     options = [
-        click.option(
-            "--sigma",
-            type=float,
-            default=3.0,
-            show_default=True,
-            help="Clip samples farther than this many standard deviations from the median.",
-        ),
-        click.option(
-            "--maxiters",
-            type=int,
-            default=None,
-            metavar="N",
-            help="Clip at most N times (0: not at all). [default: until nothing is rejected]",
-        ),
         click.option("--overwrite", is_flag=True, help="Replace output files that exist."),
         click.option(
             "--force",
@@ -80,7 +67,7 @@ def _clip_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for option in reversed(options):
         command = option(command)
-    return command
+    return pixel_options(command)
 
 
 @cli.command()
@@ -103,7 +90,7 @@ def _clip_options(command: Callable[..., Any]) -> Callable[..., Any]:
     is_flag=True,
     help="Let members of the association lie outside its folder.",
 )
-@_clip_options
+@_averaging_options
 def subtract(
     target: Path,
     backgrounds: tuple[Path, ...],
@@ -111,7 +98,7 @@ def subtract(
     save_combined: bool,
     allow_outside: bool,
     as_json: bool,
-    **options: Any,
+    **how: Any,
 ) -> None:
     """Subtract the average of BACKGROUNDS from TARGET.
 
@@ -128,9 +115,7 @@ def subtract(
     if target.suffix.lower() == ".json":
         if backgrounds:
             raise click.UsageError("an association names its backgrounds itself")
-        _subtract_association(
-            target, output or Path(), as_json, save_combined, allow_outside, options
-        )
+        _subtract_association(target, output or Path(), as_json, save_combined, allow_outside, how)
         return
     if allow_outside:
         raise click.UsageError("--allow-outside is for associations")
@@ -147,7 +132,8 @@ def subtract(
             written,
             combined_path=combined if save_combined else None,
             progress=progress,
-            **options,
+            options=take_options(how),
+            **how,
         )
 
     _run(work, as_json)
@@ -159,7 +145,7 @@ def _subtract_association(
     as_json: bool,
     save_combined: bool,
     allow_outside: bool,
-    options: dict[str, Any],
+    how: dict[str, Any],
 ) -> None:
     """Make all products, say what came of each, fail at the end if one did."""
     from offsky.errors import OffskyError
@@ -174,7 +160,8 @@ def _subtract_association(
             save_combined=save_combined,
             allow_outside=allow_outside,
             progress=progress,
-            **options,
+            options=take_options(how),
+            **how,
         ):
             outcomes.append(outcome)
             if isinstance(outcome, OffskyError):
@@ -190,8 +177,8 @@ def _subtract_association(
 @cli.command()
 @click.argument("backgrounds", type=_PATH, nargs=-1, required=True)
 @click.option("-o", "--output", type=_PATH, required=True, help="File to write.")
-@_clip_options
-def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **options: Any) -> None:
+@_averaging_options
+def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **how: Any) -> None:
     """Average BACKGROUNDS into one file, to look at or to use as a background.
 
     \b
@@ -200,7 +187,11 @@ def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **option
     """
     from offsky.filejobs import average_file
 
-    _run(lambda progress: average_file(backgrounds, output, progress=progress, **options), as_json)
+    def work(progress: "Progress") -> "Outcome":
+        options = take_options(how)
+        return average_file(backgrounds, output, progress=progress, options=options, **how)
+
+    _run(work, as_json)
 
 
 @cli.command()
@@ -271,7 +262,7 @@ class _progress_bar(AbstractContextManager["Progress"]):
             self._bar.close()
 
 
-add_commands(cli, _clip_options, _one_line_errors)
+add_commands(cli, _averaging_options, _one_line_errors)
 
 
 def main() -> None:

@@ -6,14 +6,14 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from offsky.cli_options import take_options
+
 if TYPE_CHECKING:
-    from offsky.options import Options
     from offsky.outcome import ProductOutcome
     from offsky.plan import Plan
     from offsky.programme import Executor
@@ -119,7 +119,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def add_commands(
-    cli: click.Group, clip_options: Decorator, one_line_errors: Callable[[], Any]
+    cli: click.Group, averaging_options: Decorator, one_line_errors: Callable[[], Any]
 ) -> None:
     """Add ``plan`` and ``run`` to the command.
 
@@ -127,7 +127,7 @@ def add_commands(
     ----------
     cli : click.Group
         The command.
-    clip_options : callable
+    averaging_options : callable
         Adds the options that every averaging command has.
     one_line_errors : callable
         Makes the context that turns errors into one line and an exit status.
@@ -138,7 +138,7 @@ def add_commands(
     @click.option("-o", "--output", type=_PATH, help="Write the plan to this file (JSON).")
     @rule_options
     @worker_options
-    @clip_options
+    @averaging_options
     def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: Any) -> None:
         """Plan the products of INPUTS: associations, folders, exposures, or a plan.
 
@@ -182,7 +182,7 @@ def add_commands(
     )
     @rule_options
     @worker_options
-    @clip_options
+    @averaging_options
     def run(
         inputs: tuple[Path, ...], output: Path, checksum: bool, as_json: bool, **how: Any
     ) -> None:
@@ -231,7 +231,6 @@ def _version() -> str:
 
 def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
     """Return the plan that was given, or one made of the inputs."""
-    from offsky.options import Options
     from offsky.plan import Rule
     from offsky.planning import make_plan, read_plan
 
@@ -251,16 +250,11 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
     return make_plan(
         inputs,
         rule=rule,
-        options=_options(Options, how),
+        options=take_options(how),
         force=how["force"],
         suffix=how["suffix"],
         allow_outside=how["allow_outside"],
     )
-
-
-def _options(kind: "type[Options]", how: dict[str, Any]) -> "Options":
-    """Return those of the command's options that decide the pixels."""
-    return kind(**{each.name: how[each.name] for each in fields(kind) if each.name in how})
 
 
 def _refuse_planning_options(how: dict[str, Any]) -> None:

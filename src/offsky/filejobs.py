@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from offsky.assemble import assemble
 from offsky.checks import check_target, choose_backgrounds, warn_of_gaps
+from offsky.choices import Changes, choose_options
 from offsky.combine import count_threads
+from offsky.difference import Subtraction
 from offsky.errors import OffskyError, ParameterError
 from offsky.io.association import read_association
 from offsky.io.average_file import set_cards, write_average
@@ -41,19 +44,21 @@ def subtract_file(
     background_paths: Sequence[StrPath],
     output_path: StrPath,
     *,
-    sigma: float = 3.0,
-    maxiters: int | None = None,
+    profile: str = "jwst",
+    options: Options | None = None,
     overwrite: bool = False,
     force: bool = False,
     combined_path: StrPath | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    **changes: Unpack[Changes],
 ) -> Outcome:
     """Subtract the average of background files from a target file.
 
     The files are read by blocks of rows, each byte once; memory does not grow with
     the number of backgrounds. The output is the target's file but for SCI, DQ and a
-    few keywords of the primary header; the inputs are not changed.
+    few keywords of the primary header (and ERR and VAR_*, where options say so); the
+    inputs are not changed.
 
     Parameters
     ----------
@@ -66,11 +71,10 @@ def subtract_file(
     output_path : path-like
         The file to write; it appears whole or not at all, and never replaces an
         input.
-    sigma : float
-        Clipping threshold in standard deviations, above zero.
-    maxiters : int or None
-        Most clipping passes; None repeats until nothing is rejected, 0 clips
-        nothing.
+    profile : str
+        The set of options to begin with: "jwst" or "offsky".
+    options : Options or None
+        Options to begin with instead.
     overwrite : bool
         Whether output files may replace existing ones.
     force : bool
@@ -82,6 +86,9 @@ def subtract_file(
         Threads to use; None for one a core. The result does not depend on it.
     progress : callable or None
         Called with the number of rows just done and that of all.
+    **changes
+        Options by name, such as ``sigma=2.5`` or ``errors="propagate"``, which win over
+        those: the fields of `Options`.
 
     Returns
     -------
@@ -98,7 +105,7 @@ def subtract_file(
         For an output that may not or cannot be written.
     """
     started = time.perf_counter()
-    options = Options(sigma=sigma, maxiters=maxiters)
+    chosen = choose_options(profile, options, changes)
     n_threads = count_threads(threads)
     target_file, output = Path(target_path), Path(output_path)
     background_files = [Path(path) for path in background_paths]
@@ -114,7 +121,7 @@ def subtract_file(
             target_file,
             background_files,
             output,
-            options=options,
+            options=chosen,
             overwrite=overwrite,
             policy=Policy(force=force),
             combined=combined,
@@ -123,27 +130,30 @@ def subtract_file(
         )
         return replace(outcome, elapsed_s=time.perf_counter() - started)
 
-    with FitsExposure(target_file) as target, opened(background_files) as backgrounds:
+    propagate = chosen.errors == "propagate"
+    with (
+        FitsExposure(target_file) as target,
+        opened(background_files, variances=propagate) as backgrounds,
+    ):
         check_target(target)
         choice = choose_backgrounds(
-            target, backgrounds, policy=Policy(force=force), options=options
+            target, backgrounds, policy=Policy(force=force), options=chosen
         )
-        provenance = Provenance(choice.names, options)
+        provenance = Provenance(choice.names, chosen)
         with atomic_output(output, overwrite=overwrite) as part:
             header = new_header(target, output, provenance if choice.exposures else None)
             if not choice.exposures:
                 log.warning("%s: no background to subtract; the output is a copy", target.name)
-                with closing(FitsCopy(target, part, header, unchanged=True)) as copy:
-                    copy.copy_rest()
-                    copy.finish()
-                return skipped(
-                    target.name, choice.dropped, str(output), time.perf_counter() - started
-                )
+                with closing(FitsCopy(target, part, header, None)) as unchanged:
+                    unchanged.copy_rest()
+                    unchanged.finish()
+                elapsed = time.perf_counter() - started
+                return skipped(target.name, choice.dropped, str(output), elapsed, chosen)
 
-            with closing(start_copy(target, part, header)) as copy:
+            with closing(start_copy(target, part, header, Subtraction.of(chosen))) as copy:
                 assembled = assemble(
                     choice.exposures,
-                    options=options,
+                    options=chosen,
                     threads=n_threads,
                     whole=combined is not None,
                     consume=copy.subtract,
@@ -164,7 +174,7 @@ def subtract_file(
                         header=target.header,
                         metadata=average_metadata(target.metadata, choice.metadata),
                     )
-    warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
+    warn_of_gaps(assembled, chosen, copy.n_err_unknown)
     return completed(
         assembled,
         target=target.name,
@@ -174,6 +184,8 @@ def subtract_file(
         combined=None if combined is None else str(combined),
         unit=target.metadata.unit or choice.exposures[0].metadata.unit,
         elapsed_s=time.perf_counter() - started,
+        options=chosen,
+        n_err_unknown=copy.n_err_unknown,
     )
 
 
@@ -181,14 +193,15 @@ def subtract_association(
     association_path: StrPath,
     output_directory: StrPath = ".",
     *,
-    sigma: float = 3.0,
-    maxiters: int | None = None,
+    profile: str = "jwst",
+    options: Options | None = None,
     overwrite: bool = False,
     force: bool = False,
     save_combined: bool = False,
     allow_outside: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    **changes: Unpack[Changes],
 ) -> Iterator[Outcome | OffskyError]:
     """Subtract backgrounds for every product of a level-2 association.
 
@@ -202,7 +215,7 @@ def subtract_association(
         Also write each average, as ``<product name>_combinedbackground.fits``.
     allow_outside : bool
         Whether members may lie outside the association's folder.
-    sigma, maxiters, overwrite, force, threads, progress
+    profile, options, overwrite, force, threads, progress, changes
         As for `subtract_file`.
 
     Yields
@@ -216,6 +229,7 @@ def subtract_association(
     AssociationError, MissingFileError
         If the association cannot be followed.
     """
+    chosen = choose_options(profile, options, changes)
     folder = Path(output_directory)
     products = read_association(Path(association_path), allow_outside=allow_outside)
     for product in products:
@@ -224,8 +238,7 @@ def subtract_association(
                 product.target,
                 product.backgrounds,
                 folder / output_name(product.target, root=product.name),
-                sigma=sigma,
-                maxiters=maxiters,
+                options=chosen,
                 overwrite=overwrite,
                 force=force,
                 combined_path=folder / combined_name(product.name) if save_combined else None,
@@ -241,12 +254,13 @@ def average_file(
     background_paths: Sequence[StrPath],
     output_path: StrPath,
     *,
-    sigma: float = 3.0,
-    maxiters: int | None = None,
+    profile: str = "jwst",
+    options: Options | None = None,
     overwrite: bool = False,
     force: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    **changes: Unpack[Changes],
 ) -> Outcome:
     """Average background files into one that can be a background itself.
 
@@ -257,7 +271,7 @@ def average_file(
     output_path : path-like
         The FITS file to write, with SCI, ERR and DQ of shape (ny, nx). A pixel
         without any sample is NaN in SCI and ERR.
-    sigma, maxiters, overwrite, force, threads, progress
+    profile, options, overwrite, force, threads, progress, changes
         As for `subtract_file`.
 
     Returns
@@ -271,7 +285,7 @@ def average_file(
         As for `subtract_file`.
     """
     started = time.perf_counter()
-    options = Options(sigma=sigma, maxiters=maxiters)
+    chosen = choose_options(profile, options, changes)
     n_threads = count_threads(threads)
     output = Path(output_path)
     files = [Path(path) for path in background_paths]
@@ -280,11 +294,11 @@ def average_file(
     if is_asdf(output):
         raise ParameterError(f"{output}: an average is written as FITS; name it .fits")
     check_output(output, inputs=files, overwrite=overwrite)
-    with opened(files) as backgrounds:
-        choice = choose_backgrounds(None, backgrounds, policy=Policy(force=force), options=options)
+    with opened(files, variances=chosen.errors == "propagate") as backgrounds:
+        choice = choose_backgrounds(None, backgrounds, policy=Policy(force=force), options=chosen)
         assembled = assemble(
             choice.exposures,
-            options=options,
+            options=chosen,
             threads=n_threads,
             whole=True,
             progress=progress,
@@ -295,12 +309,12 @@ def average_file(
                 part,
                 output.name,
                 assembled.average,
-                Provenance(choice.names, options).with_results(assembled),
+                Provenance(choice.names, chosen).with_results(assembled),
                 input_records(choice.verdicts, assembled),
                 header=first.header if isinstance(first, FitsExposure) else None,
                 metadata=average_metadata(first.metadata, choice.metadata),
             )
-    warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
+    warn_of_gaps(assembled, chosen)
     return completed(
         assembled,
         target=None,
@@ -310,4 +324,5 @@ def average_file(
         combined=None,
         unit=first.metadata.unit,
         elapsed_s=time.perf_counter() - started,
+        options=chosen,
     )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from offsky.assemble import Assembled, Assembly, assemble
 from offsky.checks import Choice, check_target, choose_backgrounds
-from offsky.clip import ClippedMean
 from offsky.combine import combine_images, reduce_rows
+from offsky.difference import Subtraction
 from offsky.errors import ExposureError, OffskyError, OutputExistsError
 from offsky.exposure import Exposure, Rows
 from offsky.filejobs import subtract_file
@@ -26,7 +26,7 @@ from offsky.io.fits_copy import FitsCopy, can_copy
 from offsky.io.journal import Journal, fingerprint
 from offsky.io.models import is_asdf
 from offsky.io.output import atomic_output, check_output
-from offsky.io.product import new_header, start_copy
+from offsky.io.product import new_header, start_copy, subtract_whole
 from offsky.outcome import FAILED, Outcome, ProductOutcome, completed, skipped
 from offsky.placed import PlacedExposure
 from offsky.plan import Kind, PlannedProduct
@@ -35,9 +35,6 @@ from offsky.stream import each_block
 from offsky.suitability import Policy
 
 log = logging.getLogger(__name__)
-
-# Rows of a target that are subtracted from at a time.
-_SUBTRACT_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +128,7 @@ class _Product:
         self._mark = self._fingerprint()
         self._checksum = self._fingerprint(checksum=True) if job.checksum else None
         self.choice = Choice([], ())
+        self.how = Subtraction.of(planned.options)
 
     def _fingerprint(self, *, checksum: bool = False) -> str:
         how = [asdict(self.planned.options), self.planned.force]
@@ -182,7 +180,7 @@ class _Product:
             part = self._stack.enter_context(atomic_output(self.output, overwrite=self._replace))
             self._header = new_header(self.target, self.output, self._provenance)
             self.copy = self._stack.enter_context(
-                closing(start_copy(self.target, part, self._header))
+                closing(start_copy(self.target, part, self._header, self.how))
             )
         except BaseException as error:
             self.abandon(error)
@@ -209,6 +207,8 @@ class _Product:
                 combined=None,
                 unit=self.target.metadata.unit or self.choice.exposures[0].metadata.unit,
                 elapsed_s=time.perf_counter() - self._started,
+                options=self.planned.options,
+                n_err_unknown=self.copy.n_err_unknown,
             )
         )
 
@@ -221,13 +221,14 @@ class _Product:
         """Write a target that has no background to subtract."""
         with atomic_output(self.output, overwrite=self._replace) as part:
             header = new_header(self.target, self.output, None)
-            with closing(FitsCopy(self.target, part, header, unchanged=True)) as copy:
+            with closing(FitsCopy(self.target, part, header, None)) as copy:
                 copy.copy_rest()
                 copy.finish()
             self._check_unchanged()
         dropped = (*self.planned.dropped, *self.choice.dropped)
         elapsed = time.perf_counter() - self._started
-        return self.noted(skipped(self.target.name, dropped, str(self.output), elapsed))
+        options = self.planned.options
+        return self.noted(skipped(self.target.name, dropped, str(self.output), elapsed, options))
 
     def make_model(self) -> ProductOutcome:
         """Make one whose target only `stdatamodels` can read."""
@@ -238,7 +239,7 @@ class _Product:
             overwrite=self._replace,
             force=self.planned.force,
             threads=self._job.threads,
-            **asdict(self.planned.options),
+            options=self.planned.options,
         )
         return self.noted(replace(outcome, dropped=(*self.planned.dropped, *outcome.dropped)))
 
@@ -275,8 +276,9 @@ class _Product:
 class _OpenExposures(ExitStack):
     """The exposures of a group, each opened once; a broken one is so for all products."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, variances: bool) -> None:
         super().__init__()
+        self._variances = variances
         self._exposures: dict[str, Exposure] = {}
         self._errors: dict[str, Exception] = {}
 
@@ -285,7 +287,8 @@ class _OpenExposures(ExitStack):
             raise self._errors[path]
         if path not in self._exposures:
             try:
-                exposure = self.enter_context(closing(open_exposure(Path(path))))
+                opened = open_exposure(Path(path), variances=self._variances)
+                exposure = self.enter_context(closing(opened))
             except Exception as error:
                 self._errors[path] = error
                 raise
@@ -294,7 +297,7 @@ class _OpenExposures(ExitStack):
 
 
 def _make(todo: Sequence[_Product], job: GroupJob) -> Iterator[ProductOutcome]:
-    with _OpenExposures() as exposures:
+    with _OpenExposures(variances=todo[0].how.propagate) as exposures:
         ready: list[_Product] = []
         for product in todo:
             try:
@@ -351,14 +354,16 @@ def _make_shared(products: Sequence[_Product], job: GroupJob) -> Iterator[Produc
         yield _make_alone(products[0], exposures, how)
         return
     try:
-        assembled = assemble(exposures, whole=True, errors=False, levels=False, **how)
+        assembled = assemble(
+            exposures, whole=True, errors=products[0].how.propagate, levels=False, **how
+        )
     except Exception as error:
         for product in products:
             yield product.outcome_of(error)
         return
     # Much of it is waiting for the disk.  But a worker of one thread has one core, and a
     # target that is rewritten is whole in memory.
-    patient = job.threads > 1 and all(can_copy(product.target) for product in products)
+    patient = job.threads > 1 and all(can_copy(p.target, p.how) for p in products)
     yield from _in_threads(
         [(product, assembled) for product in products],
         _subtract_whole,
@@ -393,10 +398,7 @@ def _subtract_whole(product: _Product, assembled: Assembled) -> ProductOutcome:
         product.begin()
         try:
             product.copy.copy_rest()
-            n_rows = product.target.shape[-2]
-            for first in range(0, n_rows, _SUBTRACT_ROWS):
-                last = min(first + _SUBTRACT_ROWS, n_rows)
-                product.copy.subtract(first, last, _rows_of(assembled.average, first, last))
+            subtract_whole(product.copy, product.target.shape[-2], assembled.average)
         except BaseException as error:
             product.abandon(error)
             raise
@@ -405,25 +407,14 @@ def _subtract_whole(product: _Product, assembled: Assembled) -> ProductOutcome:
         return product.outcome_of(error)
 
 
-def _rows_of(average: ClippedMean, first: int, last: int) -> ClippedMean:
-    """Return rows [first, last) of an average's images."""
-    shape = average.sci.shape
-    images: dict[str, Any] = {
-        each.name: value[first:last]
-        for each in fields(average)
-        if isinstance(value := getattr(average, each.name), np.ndarray) and value.shape == shape
-    }
-    return replace(average, **images)
-
-
 class _Result:
     """One product of a pass, while its average is put together."""
 
     def __init__(self, product: _Product, exposures: Sequence[Exposure]) -> None:
-        places = {id(exposure): i for i, exposure in enumerate(exposures)}
+        places = {exposure: i for i, exposure in enumerate(exposures)}
         used = product.choice.exposures
         self.product = product
-        self.members = [places[id(exposure)] for exposure in used]
+        self.members = [places[exposure] for exposure in used]
         self.assembly = Assembly(used, whole=False)
         self.error: Exception | None = None
 
@@ -439,9 +430,8 @@ def _make_pass(products: Sequence[_Product], job: GroupJob) -> Iterator[ProductO
     """Make products of backgrounds of their own out of the same files, read once."""
     results: list[_Result] = []
     try:
-        exposures = list(
-            {id(e): e for product in products for e in product.choice.exposures}.values()
-        )
+        # Views of one exposure that read the same are equal.
+        exposures = list(dict.fromkeys(e for p in products for e in p.choice.exposures))
         for product in products:
             try:
                 product.begin()

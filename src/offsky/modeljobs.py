@@ -7,20 +7,22 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import EllipsisType
+from typing import Any, Unpack
 
 import numpy as np
 
 from offsky.assemble import Assembled, assemble
 from offsky.checks import Choice, choose_backgrounds, warn_of_gaps
+from offsky.choices import FurtherChanges, choose_options
 from offsky.clip import ClippedMean
 from offsky.combine import count_threads
-from offsky.difference import subtract_rows
+from offsky.difference import Subtraction, TargetRows, count_unknown_errors, subtract_rows
 from offsky.errors import ParameterError
 from offsky.exposure import Exposure
 from offsky.io.average_file import INPUTS_EXTENSION, KEPT_EXTENSION, inputs_table
 from offsky.io.exposures import open_exposure
-from offsky.io.models import model_exposure, model_name, open_model
+from offsky.io.models import error_arrays, model_exposure, model_name, open_model
 from offsky.io.output import atomic_output
 from offsky.metadata import MODEL_PATHS, Metadata
 from offsky.options import Options
@@ -37,10 +39,14 @@ StrPath = str | os.PathLike[str]
 def subtract(
     target: Any,
     backgrounds: Sequence[Any],
-    sigma: float = 3.0,
-    maxiters: int | None = None,
+    sigma: float | None = None,
+    maxiters: int | EllipsisType | None = ...,
     threads: int | None = None,
     force: bool = False,
+    *,
+    profile: str = "jwst",
+    options: Options | None = None,
+    **changes: Unpack[FurtherChanges],
 ) -> Any:
     """Subtract the average of background exposures from a target exposure.
 
@@ -53,23 +59,30 @@ def subtract(
         The exposures to average, images and cubes in any mixture; not changed. With
         none, the result is a copy with the status SKIPPED.
     sigma : float
-        Clipping threshold in standard deviations, above zero.
+        Clipping threshold, above zero; if not given, the profile's.
     maxiters : int or None
         Most clipping passes; None repeats until nothing is rejected, 0 clips
-        nothing.
+        nothing. If not given (``...``), the profile's.
     threads : int or None
         Threads to use; None for one a core. The result does not depend on it.
     force : bool
         Go on, with a warning, where backgrounds are of another configuration, are
         given twice, or the target has been subtracted before.
+    profile : str
+        The set of options to begin with: "jwst" or "offsky".
+    options : Options or None
+        Options to begin with instead.
+    **changes
+        Options by name, such as ``errors="propagate"``, which win over those: the
+        fields of `Options`.
 
     Returns
     -------
     JwstDataModel
         A new model of the target's own type: ``data`` minus the average in every
-        plane, ``dq`` OR the average's, ``err`` as it was;
-        ``meta.cal_step.bkg_subtract`` COMPLETE. Where no background has a sample
-        left, ``data`` stays as it is; the number of such pixels is the keyword
+        plane, ``dq`` OR the average's, ``err`` as it was (unless options say
+        otherwise); ``meta.cal_step.bkg_subtract`` COMPLETE. Where no background has
+        a sample left, ``data`` stays as it is, or is NaN; the number of such pixels is the keyword
         OFFNUNCV in ``extra_fits``.
 
     Raises
@@ -79,12 +92,12 @@ def subtract(
     ExposureError
         For an input that is missing, damaged or does not fit.
     """
-    options = Options(sigma=sigma, maxiters=maxiters)
+    chosen = choose_options(profile, options, changes, sigma=sigma, maxiters=maxiters)
     with _opened_model(target) as model:
         return subtract_model(
             model,
             backgrounds,
-            options=options,
+            options=chosen,
             threads=count_threads(threads),
             policy=Policy(force=force),
         ).model
@@ -92,10 +105,14 @@ def subtract(
 
 def average(
     backgrounds: Sequence[Any],
-    sigma: float = 3.0,
-    maxiters: int | None = None,
+    sigma: float | None = None,
+    maxiters: int | EllipsisType | None = ...,
     threads: int | None = None,
     force: bool = False,
+    *,
+    profile: str = "jwst",
+    options: Options | None = None,
+    **changes: Unpack[FurtherChanges],
 ) -> Any:
     """Average background exposures, rejecting outliers pixel by pixel.
 
@@ -103,14 +120,15 @@ def average(
     ----------
     backgrounds : sequence of JwstDataModel or path-like
         At least one; images and cubes in any mixture. Not changed.
-    sigma, maxiters, threads, force
+    sigma, maxiters, threads, force, profile, options, changes
         As for `subtract`.
 
     Returns
     -------
     ImageModel
         ``data``, ``err`` and ``dq`` of shape (ny, nx); ``data`` and ``err`` are NaN
-        where no sample was left.
+        where no sample was left. With ``errors="propagate"`` also ``var_poisson`` and
+        ``var_rnoise``, where all backgrounds have them.
 
     Raises
     ------
@@ -124,19 +142,19 @@ def average(
     See `offsky.clipped_mean` for the formulas. A cube is first averaged along its
     integrations in the same way.
     """
-    options = Options(sigma=sigma, maxiters=maxiters)
+    chosen = choose_options(profile, options, changes, sigma=sigma, maxiters=maxiters)
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
-    with _opened(backgrounds) as exposures:
-        choice = choose_backgrounds(None, exposures, policy=Policy(force=force), options=options)
+    with _opened(backgrounds, variances=chosen.errors == "propagate") as exposures:
+        choice = choose_backgrounds(None, exposures, policy=Policy(force=force), options=chosen)
         assembled = assemble(
             choice.exposures,
-            options=options,
+            options=chosen,
             threads=count_threads(threads),
             whole=True,
         )
-        warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
-        provenance = Provenance(choice.names, options)
+        warn_of_gaps(assembled, chosen)
+        provenance = Provenance(choice.names, chosen)
         first = exposures[0].metadata
         return _new_average(
             None,
@@ -207,7 +225,7 @@ def subtract_model_file(
             saved.replace(part)
     dropped = subtracted.choice.dropped
     if subtracted.assembled is None:
-        return skipped(target.name, dropped, str(output), 0.0)
+        return skipped(target.name, dropped, str(output), 0.0, options)
     return completed(
         subtracted.assembled,
         target=target.name,
@@ -217,6 +235,8 @@ def subtract_model_file(
         combined=None,
         unit=subtracted.choice.exposures[0].metadata.unit,
         elapsed_s=0.0,
+        options=options,
+        n_err_unknown=subtracted.n_err_unknown,
     )
 
 
@@ -234,12 +254,15 @@ class SubtractedModel:
         The average; None where nothing was subtracted.
     provenance : Provenance
         What the products record.
+    n_err_unknown : int
+        Pixels whose average has no known error, where errors are propagated.
     """
 
     model: Any
     choice: Choice
     assembled: Assembled | None
     provenance: Provenance
+    n_err_unknown: int = 0
 
 
 def subtract_model(
@@ -260,11 +283,11 @@ def subtract_model(
     target, backgrounds, threads
         As for `subtract`.
     options : Options
-        How to average.
+        How to average and subtract.
     policy : Policy
         How strict to be with the backgrounds.
     whole : bool
-        Keep ERR and DQ of the average too.
+        Keep the whole average, to be saved.
     in_place : bool
         Change the target itself, for whom a copy has been made already.
     progress : callable or None
@@ -274,8 +297,9 @@ def subtract_model(
     -------
     SubtractedModel
     """
-    exposure = model_exposure(target)
-    with _opened(backgrounds) as exposures:
+    how = Subtraction.of(options)
+    exposure = model_exposure(target, variances=how.propagate)
+    with _opened(backgrounds, variances=how.propagate) as exposures:
         choice = choose_backgrounds(exposure, exposures, policy=policy, options=options)
         provenance = Provenance(choice.names, options)
         result = target if in_place else target.copy()
@@ -283,13 +307,17 @@ def subtract_model(
             log.warning("%s: no background to subtract", exposure.name)
             result.meta.cal_step.bkg_subtract = SKIPPED
             return SubtractedModel(result, choice, None, provenance)
-        result.data, result.dq = np.array(result.data), np.array(result.dq)
-        sci, dq = result.data, result.dq
+        images = _own_images(result, with_errors=how.changes_errors)
+        n_unknown: list[int] = []
 
         def consume(first: int, last: int, block: ClippedMean) -> None:
             rows = (..., slice(first, last), slice(None))
-            subtracted = subtract_rows(sci[rows], dq[rows], 0, block)
-            sci[rows], dq[rows] = subtracted.sci, subtracted.dq
+            before = TargetRows.of({name: image[rows] for name, image in images.items()})
+            after = subtract_rows(before, block, how)
+            for name, image in images.items():
+                image[rows] = after.image(name)
+            if how.propagate:
+                n_unknown.append(count_unknown_errors(block))
 
         assembled = assemble(
             choice.exposures,
@@ -299,11 +327,21 @@ def subtract_model(
             consume=consume,
             progress=progress,
         )
-    warn_of_gaps(assembled.n_uncovered, assembled.average.n_err_estimated)
+    warn_of_gaps(assembled, options, sum(n_unknown))
     provenance = provenance.with_results(assembled)
     _record(result, provenance)
     result.meta.cal_step.bkg_subtract = COMPLETE
-    return SubtractedModel(result, choice, assembled, provenance)
+    return SubtractedModel(result, choice, assembled, provenance, sum(n_unknown))
+
+
+def _own_images(model: Any, *, with_errors: bool) -> dict[str, np.ndarray]:
+    """Give a model arrays that may be written to; return what is subtracted from, by name."""
+    model.data, model.dq = np.array(model.data), np.array(model.dq)
+    images = {"sci": model.data, "dq": model.dq}
+    for name in error_arrays(model, model.data.shape) if with_errors else ():
+        model[name] = np.array(model[name])
+        images[name] = model[name]
+    return images
 
 
 def _new_average(
@@ -320,6 +358,9 @@ def _new_average(
     if template is not None:
         model.update(template)
     model.err = assembled.average.err
+    if assembled.average.var_poisson is not None:
+        model.var_poisson = assembled.average.var_poisson
+        model.var_rnoise = assembled.average.var_rnoise
     model.dq = assembled.average.dq
     for name, path in MODEL_PATHS.items():
         model[f"meta.{path}"] = getattr(metadata, name)
@@ -355,15 +396,16 @@ def _opened_model(target: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened(backgrounds: Sequence[Any]) -> Iterator[list[Exposure]]:
+def _opened(backgrounds: Sequence[Any], *, variances: bool) -> Iterator[list[Exposure]]:
     """Open the paths among the backgrounds; look at models as they are."""
     exposures: list[Exposure] = []
     try:
         for background in backgrounds:
             if isinstance(background, str | os.PathLike):
-                exposures.append(open_exposure(Path(background)))
+                exposures.append(open_exposure(Path(background), variances=variances))
             else:
-                exposures.append(model_exposure(background, model_name(background)))
+                name = model_name(background)
+                exposures.append(model_exposure(background, name, variances=variances))
         yield exposures
     finally:
         for exposure in exposures:

@@ -165,3 +165,18 @@ PROFILES = {
     ),
 }
 """Sets of options by name: what the JWST pipeline does, and what offsky recommends."""
+
+
+def nearest_profile(options: Options) -> tuple[str, dict[str, Any]]:
+    """Describe options by the profile with which they have most in common.
+
+    Returns
+    -------
+    name : str
+        Of the profile; of two as near, the first.
+    differences : dict
+        The options, by name, that are not the profile's.
+    """
+    found = {name: options.differences(profile) for name, profile in PROFILES.items()}
+    name = min(found, key=lambda each: len(found[each]))
+    return name, found[name]

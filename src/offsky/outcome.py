@@ -1,9 +1,10 @@
 """What came of one subtraction or average, as values."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from offsky.assemble import Assembled
+from offsky.options import Options, nearest_profile
 
 COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
 
@@ -40,6 +41,11 @@ class Outcome:
         Unit of that level.
     elapsed_s : float
         Wall time.
+    options : Options
+        How it was averaged and subtracted.
+    n_err_unknown : int
+        Pixels whose background has no known error, so that the target's is as it was
+        although errors were to be propagated.
     """
 
     status: str
@@ -55,10 +61,12 @@ class Outcome:
     median_level: float | None
     unit: str | None
     elapsed_s: float
+    options: Options = field(default_factory=Options)
+    n_err_unknown: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the attributes by name, ready for JSON."""
-        return asdict(self)
+        """Return the attributes by name, and the options' profile, ready for JSON."""
+        return {**asdict(self), "profile": nearest_profile(self.options)[0]}
 
 
 def completed(
@@ -71,6 +79,8 @@ def completed(
     combined: str | None,
     unit: str | None,
     elapsed_s: float,
+    options: Options,
+    n_err_unknown: int = 0,
 ) -> Outcome:
     """Return the outcome of an average that was made."""
     return Outcome(
@@ -87,11 +97,17 @@ def completed(
         median_level=assembled.median_level,
         unit=unit,
         elapsed_s=elapsed_s,
+        options=options,
+        n_err_unknown=n_err_unknown,
     )
 
 
 def skipped(
-    target: str, dropped: tuple[tuple[str, str], ...], output: str, elapsed_s: float
+    target: str,
+    dropped: tuple[tuple[str, str], ...],
+    output: str,
+    elapsed_s: float,
+    options: Options,
 ) -> Outcome:
     """Return the outcome of a target that was copied as it is."""
     return Outcome(
@@ -108,6 +124,7 @@ def skipped(
         median_level=None,
         unit=None,
         elapsed_s=elapsed_s,
+        options=options,
     )
 
 

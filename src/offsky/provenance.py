@@ -9,12 +9,38 @@ from typing import Any
 
 from offsky.assemble import Assembled
 from offsky.metadata import Metadata
-from offsky.options import Options
+from offsky.options import Options, nearest_profile
 from offsky.suitability import Verdict
 
 STATUS_KEYWORD = "S_BKDSUB"
 
 Card = tuple[str, str | int | float | None, str]
+
+OPTION_CARDS = {
+    "reject": ("OFFREJCT", "what tells outliers"),
+    "sigma_lower": ("OFFSIGLO", "clipping threshold below the centre"),
+    "sigma_upper": ("OFFSIGHI", "clipping threshold above the centre"),
+    "n_extremes": ("OFFNEXTR", "extremes dropped at either end"),
+    "min_keep": ("OFFMINKP", "samples kept at least"),
+    "center": ("OFFCENTR", "what the thresholds are about"),
+    "combine": ("OFFCOMB", "what is made of the kept samples"),
+    "weight": ("OFFWEIGH", "weights of the exposures"),
+    "errors": ("OFFERRS", "what is done to errors and variances"),
+    "dq": ("OFFDQ", "samples whose flags the average has"),
+    "bad_bits": ("OFFBADBT", "flags of samples that are left out"),
+    "bad_fraction": ("OFFBADFR", "fraction of bad samples for DO_NOT_USE"),
+    "uncovered": ("OFFUNCOV", "what is done to uncovered pixels"),
+    "level": ("OFFMATCH", "how backgrounds' levels are matched"),
+    "target_scale": ("OFFSCALE", "factor on the average, or fit"),
+    "mask_sources": ("OFFMASK", "sources in backgrounds left out"),
+}
+"""Keyword and comment of each option, where it is not its profile's."""
+
+# `sigma` and `maxiters` are in every product.
+CORRELATED = (
+    "offsky errors: those of the averaged background are included;",
+    "offsky errors: correlated between planes, and targets sharing it",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +83,17 @@ class Provenance:
         laid out before they are known.
         """
         maxiters = -1 if self.options.maxiters is None else self.options.maxiters
+        profile, differences = nearest_profile(self.options)
         return [
             ("OFFVER", version("offsky"), "offsky version that averaged the background"),
             ("OFFNBKG", len(self.backgrounds), "backgrounds averaged"),
-            ("OFFSIGMA", self.options.sigma, "clipping threshold [standard deviations]"),
+            ("OFFPROF", profile, "set of options, but for those named here"),
+            *(
+                (keyword, _card_value(differences[name]), comment)
+                for name, (keyword, comment) in OPTION_CARDS.items()
+                if name in differences
+            ),
+            ("OFFSIGMA", self.options.sigma, f"clipping threshold [{_unit(self.options)}]"),
             ("OFFMAXIT", maxiters, "clipping passes at most (-1: no limit)"),
             ("OFFNREJ", self.n_rejected, "samples clipped"),
             ("OFFNUNCV", self.n_uncovered, "pixels without background"),
@@ -68,8 +101,19 @@ class Provenance:
         ]
 
     def history(self) -> list[str]:
-        """Return one line for each background."""
-        return [f"offsky background: {name}" for name in self.backgrounds]
+        """Return one line for each background, and what is to be known of the errors."""
+        lines = [f"offsky background: {name}" for name in self.backgrounds]
+        return [*lines, *CORRELATED] if self.options.errors == "propagate" else lines
+
+
+def _card_value(value: Any) -> Any:
+    return "none" if value is None else value
+
+
+def _unit(options: Options) -> str:
+    """Return what the threshold counts."""
+    units = {"error": "median errors", "mad": "scaled median deviations"}
+    return units.get(options.reject, "standard deviations")
 
 
 @dataclass(frozen=True, slots=True)

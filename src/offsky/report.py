@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offsky.errors import OffskyError
+from offsky.options import Options, nearest_profile
 from offsky.outcome import SKIPPED, Outcome
 
 
@@ -17,6 +18,7 @@ def render_summary(outcome: Outcome) -> str:
         lines.append(("target", outcome.target))
     lines.append(("backgrounds", f"{len(outcome.backgrounds)}: {_names(outcome.backgrounds)}"))
     lines += [("dropped", f"{name}: {reason}") for name, reason in outcome.dropped]
+    lines.append(("options", _options(outcome.options)))
     n_rejected = sum(outcome.n_rejected)
     lines.append(
         (
@@ -25,7 +27,9 @@ def render_summary(outcome: Outcome) -> str:
             f"({n_rejected / max(outcome.n_samples, 1):.2%})",
         )
     )
-    effect = "not averaged" if outcome.target is None else "left as they were"
+    effect = "set to NaN" if outcome.options.uncovered == "nan" else "left as they were"
+    if outcome.target is None:
+        effect = "not averaged"
     lines.append(
         ("uncovered", f"{outcome.n_uncovered:,} pixels without a sample, {effect}")
         if outcome.n_uncovered
@@ -33,6 +37,10 @@ def render_summary(outcome: Outcome) -> str:
     )
     if outcome.n_err_estimated:
         lines.append(("ERR", f"{outcome.n_err_estimated:,} estimated from the other samples"))
+    if outcome.n_err_unknown:
+        lines.append(
+            ("errors", f"{outcome.n_err_unknown:,} unknown in the average, left as they were")
+        )
     level = "none" if outcome.median_level is None else f"{outcome.median_level:.6g}"
     lines.append(("median level", f"{level} {outcome.unit or ''}".rstrip()))
     if outcome.combined is not None:
@@ -59,6 +67,17 @@ def render_json_list(outcomes: Sequence[Outcome | OffskyError]) -> str:
             ]
         }
     )
+
+
+def _options(options: Options) -> str:
+    """Return the profile, and what differs from it."""
+    profile, differences = nearest_profile(options)
+    changed = [f"{name} {_in_words(value)}" for name, value in differences.items()]
+    return ", ".join([f"profile {profile}", *changed])
+
+
+def _in_words(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def _names(names: tuple[str, ...]) -> str:

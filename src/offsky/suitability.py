@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isclose
+from math import isclose, sqrt
 from typing import Literal
 
 from offsky.clip import largest_deviation
@@ -192,21 +192,24 @@ def same_configuration(a: Metadata, b: Metadata) -> bool:
 
 
 def clip_warning(n_exposures: int, options: Options) -> str | None:
-    """Say so where the clip can never reject an exposure.
+    """Say so where the clip by standard deviations can never reject an exposure.
 
-    See `offsky.clip.largest_deviation`.
+    See `offsky.clip.largest_deviation`; from the mean it is sqrt(n - 1).
     """
-    if n_exposures < 2 or options.maxiters == 0:
+    if n_exposures < 2 or options.maxiters == 0 or options.reject != "sigma":
         return None
-    reach = largest_deviation(n_exposures)
-    if reach >= options.sigma:
+    by_median = options.center == "median"
+    reach = largest_deviation(n_exposures) if by_median else sqrt(n_exposures - 1)
+    sides = (options.sigma_lower, options.sigma_upper)
+    sigma = min(options.sigma if side is None else side for side in sides)
+    if reach >= sigma:
         return None
     # The largest threshold that can still be passed, rounded down. Two samples lie
     # equally far from their median: a lower threshold would reject both.
     remedy = f"a sigma below {int(reach * 10) / 10:g} or " if n_exposures > 2 else ""
     return (
         f"with {n_exposures} backgrounds no sample can be farther than {reach:.2f} standard "
-        f"deviations from the median, so that sigma = {options.sigma:g} rejects nothing; "
+        f"deviations from the {options.center}, so that sigma = {sigma:g} rejects nothing; "
         f"{remedy}more backgrounds would help"
     )
 

@@ -35,7 +35,7 @@ def write_average(
     filename : str
         The name it will have (keyword FILENAME).
     average : ClippedMean
-        With ERR and DQ.
+        With ERR and DQ; its VAR_POISSON and VAR_RNOISE are written where it has them.
     provenance : Provenance
         What to say of its making.
     inputs : sequence of InputRecord
@@ -63,10 +63,14 @@ def write_average(
         primary.header.add_history(line)
 
     hdus = [primary]
-    for name, data in (("SCI", average.sci), ("ERR", average.err), ("DQ", average.dq)):
-        assert data is not None
+    assert average.err is not None
+    assert average.dq is not None
+    images = {"SCI": average.sci, "ERR": average.err, "DQ": average.dq}
+    if average.var_poisson is not None and average.var_rnoise is not None:
+        images |= {"VAR_POISSON": average.var_poisson, "VAR_RNOISE": average.var_rnoise}
+    for name, data in images.items():
         hdu = fits.ImageHDU(np.asarray(data), name=name)
-        if metadata.unit is not None and name != "DQ":
+        if metadata.unit is not None and name in ("SCI", "ERR"):
             hdu.header["BUNIT"] = metadata.unit
         hdus.append(hdu)
     hdus.append(fits.ImageHDU(average.n_kept.astype(np.int32), name=KEPT_EXTENSION))

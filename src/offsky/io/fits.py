@@ -32,6 +32,8 @@ from offsky.metadata import KEYWORDS, Metadata
 # same as its top bit inverted.
 TOP_BIT = 0x80000000
 
+VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -184,6 +186,9 @@ class FitsExposure:
         The file's header-data units.
     missing : list of str
         Those of ERR and DQ that the file does not have.
+    variances : dict
+        Readers of VAR_POISSON, VAR_RNOISE and VAR_FLAT by name, those that it has; they
+        are not among the rows that `read_rows` reads.
 
     Raises
     ------
@@ -249,7 +254,10 @@ class FitsExposure:
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
         self.missing = [name for name, reader in readers.items() if reader is None]
         self.row_bytes = sum(reader.row_bytes for reader in readers.values() if reader)
-        if all(isinstance(reader, RawArray) for reader in readers.values() if reader):
+        found = {name: self._variance(name, lock) for name in VARIANCES}
+        self.variances = {name: reader for name, reader in found.items() if reader is not None}
+        wanted = [*readers.values(), *self.variances.values()]
+        if all(isinstance(reader, RawArray) for reader in wanted if reader):
             self.hdus.close()
 
     def _check_whole(self, fd: int) -> None:
@@ -289,6 +297,12 @@ class FitsExposure:
             )
         return reader
 
+    def _variance(self, name: str, lock: Lock) -> "_ArrayReader | None":
+        """Find a variance; one that is empty, or of another shape, counts as not there."""
+        hdus = [hdu for hdu in self.hdus if hdu.name == name and hdu.is_image]
+        reader = self._reader(hdus[0], lock) if len(hdus) == 1 else None
+        return reader if reader is not None and reader.shape == self.shape else None
+
     def _reader(self, hdu: Any, lock: Lock) -> "_ArrayReader":
         header = hdu.header
         dq = hdu.name == "DQ"
@@ -311,6 +325,37 @@ class FitsExposure:
             None if self.dq is None else self.dq.read_rows(first, last, scratch),
             0 if self.dq is None else self.dq.flip,
         )
+
+    @property
+    def has_variances(self) -> bool:
+        """Whether it has VAR_POISSON and VAR_RNOISE."""
+        return {"VAR_POISSON", "VAR_RNOISE"} <= set(self.variances)
+
+    @property
+    def variance_row_bytes(self) -> int:
+        """Memory that reading one row of these takes."""
+        return sum(self.variances[name].row_bytes for name in ("VAR_POISSON", "VAR_RNOISE"))
+
+    def read_variances(self, first: int, last: int, scratch: Scratch) -> tuple[Array, Array]:
+        """Read rows [first, last) of VAR_POISSON and VAR_RNOISE, as `read_rows` does."""
+        poisson, rnoise = (
+            self.variances[name].read_rows(first, last, scratch)
+            for name in ("VAR_POISSON", "VAR_RNOISE")
+        )
+        return poisson, rnoise
+
+    def images(self, *, with_errors: bool) -> "dict[str, _ArrayReader]":
+        """Return the readers of what a subtraction changes, by the extensions' names.
+
+        Parameters
+        ----------
+        with_errors : bool
+            ERR and VAR_* too, those that there are.
+        """
+        readers = {"SCI": self.sci, "DQ": self.dq}
+        if with_errors:
+            readers |= {"ERR": self.err, **self.variances}
+        return {name: reader for name, reader in readers.items() if reader is not None}
 
     def close(self) -> None:
         """Close the file."""

@@ -1,18 +1,26 @@
 """Write a subtracted target: its file's own bytes, but for what the step owns.
 
-The step owns the pixels of SCI and DQ and a few keywords of the primary header.
-Everything else (other extensions, tables, the ASDF extension with its WCS, unknown
-keywords) is copied byte for byte, so that it arrives unchanged whatever it is.
+The step owns the pixels of SCI and DQ and a few keywords of the primary header; those of
+ERR and VAR_* too, where errors are propagated or uncovered pixels set to NaN. Everything
+else (other extensions, tables, the ASDF extension with its WCS, unknown keywords) is
+copied byte for byte, so that it arrives unchanged whatever it is.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
 from offsky.clip import Array, ClippedMean
-from offsky.difference import subtract_rows
+from offsky.difference import (
+    PLAIN,
+    Subtraction,
+    TargetRows,
+    count_unknown_errors,
+    subtract_rows,
+)
 from offsky.errors import ExposureError
 from offsky.exposure import Scratch
 from offsky.io.fits import FitsExposure, RawArray, read_exactly
@@ -22,26 +30,34 @@ _CHECKSUMS = ("CHECKSUM", "DATASUM")
 
 
 class FitsCopy:
-    """A new file that is the target's but for SCI, DQ and the primary header.
+    """A new file that is the target's but for what is subtracted and the primary header.
 
     Parameters
     ----------
     target : FitsExposure
-        The target, SCI and DQ stored as plain arrays (`can_copy`).
+        The target, what changes stored as plain arrays (`can_copy`).
     path : Path
         An existing file to fill.
     header : astropy.io.fits.Header
         The new primary header. Values may still change until `finish`, the number
         of cards may not.
-    unchanged : bool
-        Copy the pixels of SCI and DQ too.
+    how : Subtraction or None
+        How the average will be subtracted; None to copy all pixels unchanged.
+
+    Attributes
+    ----------
+    scale : float
+        Factor on the average; it may be set before the first rows are subtracted.
     """
 
     def __init__(
-        self, target: FitsExposure, path: Path, header: fits.Header, *, unchanged: bool = False
+        self, target: FitsExposure, path: Path, header: fits.Header, how: Subtraction | None
     ) -> None:
         self._target = target
-        self._unchanged = unchanged
+        self._how = how or PLAIN
+        self.scale = self._how.scale
+        self._owned = {} if how is None else _owned_by(target, how)
+        self._n_unknown: list[int] = []
         self._header = header
         self._header_bytes = len(_card_bytes(header))
         self._file = path.open("r+b", buffering=0)
@@ -54,10 +70,12 @@ class FitsCopy:
         """Lay out the new file: what is copied, from where to where."""
         position = 0
         for i, extent in enumerate(self._target.extents):
-            owned = self._owned(extent.name)
+            owned = self._owned.get(extent.name)
             if i == 0:
                 position += self._header_bytes
-            elif owned and any(key in self._target.hdus[i].header for key in _CHECKSUMS):
+            elif owned is not None and any(
+                key in self._target.hdus[i].header for key in _CHECKSUMS
+            ):
                 header = self._target.hdus[i].header.copy()
                 for key in _CHECKSUMS:
                     header.remove(key, ignore_missing=True)
@@ -75,13 +93,6 @@ class FitsCopy:
                 position = self._copy(
                     extent.data_start + owned.n_bytes, extent.end, position + owned.n_bytes
                 )
-
-    def _owned(self, name: str) -> RawArray | None:
-        if self._unchanged:
-            return None
-        array = {"SCI": self._target.sci, "DQ": self._target.dq}.get(name)
-        assert array is None or isinstance(array, RawArray)
-        return array
 
     def _copy(self, start: int, end: int, position: int) -> int:
         """Note a span to be copied to `position`; return the position after it."""
@@ -102,22 +113,27 @@ class FitsCopy:
             for source, destination, length in self._spans:
                 _copy_span(fd, self._file.fileno(), source, destination, length, name)
 
+    @property
+    def n_err_unknown(self) -> int:
+        """Pixels whose average has no known error, where errors are propagated."""
+        return sum(self._n_unknown)
+
     def subtract(self, first: int, last: int, average: ClippedMean) -> None:
         """Write rows [first, last) of the target minus the average."""
-        target_sci, target_dq = self._target.sci, self._target.dq
-        assert isinstance(target_sci, RawArray)
-        assert isinstance(target_dq, RawArray)
+        how = replace(self._how, scale=self.scale)
+        if how.propagate:
+            self._n_unknown.append(count_unknown_errors(average))
         scratch = Scratch()
-        for plane in range(target_sci.n_planes):
+        for plane in range(self._owned["SCI"].n_planes):
             scratch.clear()
-            rows = subtract_rows(
-                target_sci.read_plane_rows(plane, first, last, scratch),
-                target_dq.read_plane_rows(plane, first, last, scratch),
-                target_dq.flip,
-                average,
-            )
-            self._write_rows("SCI", plane, first, rows.sci)
-            self._write_rows("DQ", plane, first, rows.dq)
+            rows = {
+                name: array.read_plane_rows(plane, first, last, scratch)
+                for name, array in self._owned.items()
+            }
+            target = TargetRows.of(rows, self._owned["DQ"].flip)
+            result = subtract_rows(target, average, how)
+            for name in self._owned:
+                self._write_rows(name, plane, first, result.image(name))
 
     def _write_rows(self, name: str, plane: int, first: int, rows: Array) -> None:
         array = self._arrays[name]
@@ -140,9 +156,16 @@ class FitsCopy:
         self._file.close()
 
 
-def can_copy(target: FitsExposure) -> bool:
-    """Tell whether SCI and DQ are plain arrays, so that `FitsCopy` can be used."""
-    return isinstance(target.sci, RawArray) and isinstance(target.dq, RawArray)
+def can_copy(target: FitsExposure, how: Subtraction = PLAIN) -> bool:
+    """Tell whether what is subtracted from are plain arrays, so that `FitsCopy` can be used."""
+    images = target.images(with_errors=how.changes_errors)
+    return "DQ" in images and all(isinstance(each, RawArray) for each in images.values())
+
+
+def _owned_by(target: FitsExposure, how: Subtraction) -> dict[str, RawArray]:
+    """Return the arrays that a subtraction changes, by the extensions' names."""
+    images = target.images(with_errors=how.changes_errors)
+    return {name: each for name, each in images.items() if isinstance(each, RawArray)}
 
 
 def _card_bytes(header: fits.Header) -> bytes:

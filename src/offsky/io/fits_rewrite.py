@@ -4,19 +4,20 @@ The whole target is in memory. Use `offsky.io.fits_copy` where it can be used.
 """
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
 from offsky.clip import ClippedMean
-from offsky.difference import subtract_rows
+from offsky.difference import Subtraction, TargetRows, count_unknown_errors, subtract_rows
 from offsky.exposure import as_flags
 from offsky.io.fits import FitsExposure
 
 
 class FitsRewrite:
-    """The target as astropy writes it, with new SCI, DQ and primary header.
+    """The target as astropy writes it, with new pixels and primary header.
 
     Parameters
     ----------
@@ -26,15 +27,29 @@ class FitsRewrite:
         An existing file to fill.
     header : astropy.io.fits.Header
         The new primary header.
+    how : Subtraction
+        How the average will be subtracted.
+
+    Attributes
+    ----------
+    scale : float
+        As of `FitsCopy`.
     """
 
-    def __init__(self, target: FitsExposure, path: Path, header: fits.Header) -> None:
+    def __init__(
+        self, target: FitsExposure, path: Path, header: fits.Header, how: Subtraction
+    ) -> None:
         self._path = path
         self._header = header
+        self._how = how
+        self.scale = how.scale
+        self._n_unknown: list[int] = []
         self._hdus = fits.open(target.path, memmap=False)
         # In the machine's byte order and unscaled: what BSCALE made of it.
-        self._sci = self._native("SCI")
-        self._dq = as_flags(self._native("DQ"))
+        self._images = {
+            name: self._native(name) for name in target.images(with_errors=how.changes_errors)
+        }
+        self._images["DQ"] = as_flags(self._images["DQ"])
 
     def _native(self, name: str) -> np.ndarray:
         data = np.array(self._hdus[name].data)
@@ -43,15 +58,25 @@ class FitsRewrite:
     def copy_rest(self) -> None:
         """Do nothing: all is written at the end."""
 
+    @property
+    def n_err_unknown(self) -> int:
+        """Pixels whose average has no known error, where errors are propagated."""
+        return sum(self._n_unknown)
+
     def subtract(self, first: int, last: int, average: ClippedMean) -> None:
         """Subtract the average from rows [first, last) in memory."""
+        how = replace(self._how, scale=self.scale)
+        if how.propagate:
+            self._n_unknown.append(count_unknown_errors(average))
         rows = (..., slice(first, last), slice(None))
-        result = subtract_rows(self._sci[rows], self._dq[rows], 0, average)
-        self._sci[rows], self._dq[rows] = result.sci, result.dq
+        target = TargetRows.of({name: each[rows] for name, each in self._images.items()})
+        result = subtract_rows(target, average, how)
+        for name, image in self._images.items():
+            image[rows] = result.image(name)
 
     def finish(self) -> None:
         """Write the file."""
-        for name, data in (("SCI", self._sci), ("DQ", self._dq)):
+        for name, data in self._images.items():
             i = self._hdus.index_of(name)
             self._hdus[i] = _replaced(self._hdus[i], data)
         self._hdus[0].header = self._header

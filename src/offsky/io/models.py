@@ -47,7 +47,9 @@ def open_model(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
+def model_exposure(
+    model: Any, name: str | None = None, *, variances: bool = False
+) -> ArrayExposure:
     """Look at a data model as an exposure, without changing it.
 
     Arrays are taken as the model holds them: reading an attribute such as
@@ -59,6 +61,8 @@ def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
         With ``data``, and with ``err`` and ``dq`` where it has them.
     name : str or None
         What messages call it; None for its file name.
+    variances : bool
+        Look for VAR_POISSON and VAR_RNOISE too.
 
     Returns
     -------
@@ -77,9 +81,9 @@ def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
             arrays[key] = np.asarray(value)
     sci = arrays.get("data")
     if sci is None or sci.ndim not in (2, 3) or 0 in sci.shape:
-        found = "no data" if sci is None else f"data of shape {sci.shape}"
+        what = "no data" if sci is None else f"data of shape {sci.shape}"
         raise ExposureError(
-            f"{name}: {type(model).__name__} with {found}; expected (rows, columns) or "
+            f"{name}: {type(model).__name__} with {what}; expected (rows, columns) or "
             "(integrations, rows, columns), such as a rate product"
         )
     for key in ("err", "dq"):
@@ -88,9 +92,23 @@ def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
                 f"{name}: {key} has the shape {arrays[key].shape}, data {sci.shape}; "
                 "expected the same"
             )
+    found = error_arrays(model, sci.shape) if variances else {}
+    pair = None
+    if "var_poisson" in found and "var_rnoise" in found:
+        pair = found["var_poisson"], found["var_rnoise"]
     return ArrayExposure(
-        name, sci, arrays.get("err"), arrays.get("dq"), _metadata(model), id(model)
+        name, sci, arrays.get("err"), arrays.get("dq"), _metadata(model), id(model), pair
     )
+
+
+def error_arrays(model: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Return ERR and VAR_* of a model by name, those that it has in this shape."""
+    arrays = {}
+    for key in ("err", "var_poisson", "var_rnoise", "var_flat"):
+        value = model.instance.get(key)
+        if value is not None and np.shape(value) == shape:
+            arrays[key] = np.asarray(value)
+    return arrays
 
 
 def model_name(model: Any) -> str:

@@ -1,15 +1,23 @@
 """Begin a subtracted exposure's file: its primary header, and the way it is written."""
 
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from astropy.io import fits
 
+from offsky.clip import ClippedMean
+from offsky.difference import Subtraction
 from offsky.io.average_file import set_cards, set_filename
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_copy import FitsCopy, can_copy
 from offsky.io.fits_rewrite import FitsRewrite
 from offsky.outcome import COMPLETE, SKIPPED
 from offsky.provenance import STATUS_KEYWORD, Provenance, now
+
+# Rows of a target that are subtracted from at a time.
+_SUBTRACT_ROWS = 64
 
 
 def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> fits.Header:
@@ -40,8 +48,28 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
     return header
 
 
-def start_copy(target: FitsExposure, part: Path, header: fits.Header) -> FitsCopy | FitsRewrite:
+def start_copy(
+    target: FitsExposure, part: Path, header: fits.Header, how: Subtraction
+) -> FitsCopy | FitsRewrite:
     """Begin a copy of the target's bytes, or a new file where that cannot be done."""
-    if can_copy(target):
-        return FitsCopy(target, part, header)
-    return FitsRewrite(target, part, header)
+    if can_copy(target, how):
+        return FitsCopy(target, part, header, how)
+    return FitsRewrite(target, part, header, how)
+
+
+def subtract_whole(copy: FitsCopy | FitsRewrite, n_rows: int, average: ClippedMean) -> None:
+    """Subtract an average that is in memory, piece by piece."""
+    for first in range(0, n_rows, _SUBTRACT_ROWS):
+        last = min(first + _SUBTRACT_ROWS, n_rows)
+        copy.subtract(first, last, _rows_of(average, first, last))
+
+
+def _rows_of(average: ClippedMean, first: int, last: int) -> ClippedMean:
+    """Return rows [first, last) of an average's images."""
+    shape = average.sci.shape
+    images: dict[str, Any] = {
+        each.name: value[first:last]
+        for each in fields(average)
+        if isinstance(value := getattr(average, each.name), np.ndarray) and value.shape == shape
+    }
+    return replace(average, **images)
