@@ -35,6 +35,7 @@ JOBS = {
     "offsky.modeljobs",
     "offsky.names",
     "offsky.planning",
+    "offsky.prepare",
     "offsky.programme",
 }
 TESTING = {"offsky.testing"}  # builders for tests, benchmarks and the demo: import nothing of ours
@@ -47,6 +48,7 @@ HEAVY = {
     "matplotlib",
     "rich",
     "scipy",
+    "sep",
     "stdatamodels",
     "stpipe",
 }

@@ -1,0 +1,68 @@
+"""Before averaging: leave out the sources in backgrounds, and match their levels."""
+
+import logging
+from collections.abc import Sequence
+
+from offsky.adjusted import AdjustedExposure
+from offsky.exposure import Exposure
+from offsky.io.finder import find_in_image, require_finder
+from offsky.level import match_levels, sample_levels
+from offsky.options import Options
+from offsky.sources import find_sources
+
+log = logging.getLogger(__name__)
+
+
+def prepares(options: Options) -> bool:
+    """Tell whether exposures are looked at before they are averaged."""
+    return options.mask_sources or options.level != "none"
+
+
+def prepare(exposures: Sequence[Exposure], options: Options, *, threads: int) -> list[Exposure]:
+    """Return exposures as they are to be averaged.
+
+    Parameters
+    ----------
+    exposures : sequence of Exposure
+        All of the same (ny, nx), placed by now.
+    options : Options
+        `mask_sources` and `level` say what to do.
+    threads : int
+        Threads to work on.
+
+    Returns
+    -------
+    list of Exposure
+        The same exposures, or what leaves samples out and moves levels as they are read.
+
+    Raises
+    ------
+    ParameterError
+        Where sources cannot be found for lack of sep.
+    ExposureMismatchError
+        Where levels cannot be matched.
+
+    Notes
+    -----
+    Finding sources reads everything once, matching levels some rows; the average reads
+    everything once more. In memory stay one bit for each pixel of each exposure.
+    """
+    prepared = list(exposures)
+    if options.mask_sources and prepared:
+        require_finder()
+        masks = find_sources(prepared, find_in_image, options=options, threads=threads)
+        for exposure, mask in zip(prepared, masks, strict=True):
+            share = mask.count() / (mask.shape[0] * mask.shape[1])
+            log.info("%s: %.2f %% of the pixels left out as sources", exposure.name, 100 * share)
+        prepared = [
+            AdjustedExposure(exposure, mask=mask)
+            for exposure, mask in zip(prepared, masks, strict=True)
+        ]
+    if options.level != "none" and len(prepared) > 1:
+        match = match_levels(sample_levels(prepared, options, threads), options.level)
+        how = zip(prepared, match.levels, match.offsets, match.scales, strict=True)
+        prepared = []
+        for exposure, level, offset, scale in how:
+            log.info("%s: level %g, offset %+g, factor %.6g", exposure.name, level, offset, scale)
+            prepared.append(AdjustedExposure(exposure, offset=offset, scale=scale))
+    return prepared
