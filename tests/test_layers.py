@@ -36,6 +36,7 @@ JOBS = {
     "offsky.names",
     "offsky.planning",
     "offsky.prepare",
+    "offsky.prepare",
     "offsky.programme",
 }
 TESTING = {"offsky.testing"}  # builders for tests, benchmarks and the demo: import nothing of ours

@@ -33,6 +33,7 @@ from offsky.provenance import (
 )
 from offsky.stream import Progress
 from offsky.suitability import Policy
+from offsky.weights import weigh
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +157,7 @@ def subtract_file(
                     options=chosen,
                     threads=n_threads,
                     whole=combined is not None,
+                    weights=weigh(choice.exposures, chosen, n_threads),
                     consume=copy.subtract,
                     alongside=[copy.copy_rest],
                     progress=progress,
@@ -301,6 +303,7 @@ def average_file(
             options=chosen,
             threads=n_threads,
             whole=True,
+            weights=weigh(choice.exposures, chosen, n_threads),
             progress=progress,
         )
         first = backgrounds[0]

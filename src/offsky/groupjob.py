@@ -33,6 +33,7 @@ from offsky.plan import Kind, PlannedProduct
 from offsky.provenance import Provenance
 from offsky.stream import each_block
 from offsky.suitability import Policy
+from offsky.weights import weigh
 
 log = logging.getLogger(__name__)
 
@@ -355,7 +356,12 @@ def _make_shared(products: Sequence[_Product], job: GroupJob) -> Iterator[Produc
         return
     try:
         assembled = assemble(
-            exposures, whole=True, errors=products[0].how.propagate, levels=False, **how
+            exposures,
+            whole=True,
+            errors=products[0].how.propagate,
+            levels=False,
+            weights=weigh(exposures, how["options"], job.threads),
+            **how,
         )
     except Exception as error:
         for product in products:
@@ -380,6 +386,7 @@ def _make_alone(
             assembled = assemble(
                 exposures,
                 whole=False,
+                weights=weigh(exposures, how["options"], how["threads"]),
                 consume=product.copy.subtract,
                 alongside=[product.copy.copy_rest],
                 **how,
@@ -410,11 +417,12 @@ def _subtract_whole(product: _Product, assembled: Assembled) -> ProductOutcome:
 class _Result:
     """One product of a pass, while its average is put together."""
 
-    def __init__(self, product: _Product, exposures: Sequence[Exposure]) -> None:
+    def __init__(self, product: _Product, exposures: Sequence[Exposure], threads: int) -> None:
         places = {exposure: i for i, exposure in enumerate(exposures)}
         used = product.choice.exposures
         self.product = product
         self.members = [places[exposure] for exposure in used]
+        self.weights = weigh(used, product.planned.options, threads)
         self.assembly = Assembly(used, whole=False)
         self.error: Exception | None = None
 
@@ -434,11 +442,12 @@ def _make_pass(products: Sequence[_Product], job: GroupJob) -> Iterator[ProductO
         exposures = list(dict.fromkeys(e for p in products for e in p.choice.exposures))
         for product in products:
             try:
+                result = _Result(product, exposures, job.threads)
                 product.begin()
             except Exception as error:
                 yield product.outcome_of(error)
             else:
-                results.append(_Result(product, exposures))
+                results.append(result)
         try:
             blocks = _combine_pass(results, exposures, job)
         except Exception as error:
@@ -478,7 +487,7 @@ def _combine_pass(
             if result.error is not None:
                 counts.append((np.zeros(len(result.members), dtype=np.int64), 0))
                 continue
-            average = combine_images([images[i] for i in result.members], options)
+            average = combine_images([images[i] for i in result.members], options, result.weights)
             counts.append((average.n_rejected, average.n_err_estimated))
             try:
                 result.assembly.keep(first, last, average)

@@ -30,6 +30,7 @@ from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
 from offsky.provenance import Provenance, average_metadata, input_records
 from offsky.stream import Progress
 from offsky.suitability import Policy
+from offsky.weights import weigh
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +144,7 @@ def average(
     integrations in the same way.
     """
     chosen = choose_options(profile, options, changes, sigma=sigma, maxiters=maxiters)
+    n_threads = count_threads(threads)
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
     with _opened(backgrounds, variances=chosen.errors == "propagate") as exposures:
@@ -150,8 +152,9 @@ def average(
         assembled = assemble(
             choice.exposures,
             options=chosen,
-            threads=count_threads(threads),
+            threads=n_threads,
             whole=True,
+            weights=weigh(choice.exposures, chosen, n_threads),
         )
         warn_of_gaps(assembled, chosen)
         provenance = Provenance(choice.names, chosen)
@@ -324,6 +327,7 @@ def subtract_model(
             options=options,
             threads=threads,
             whole=whole,
+            weights=weigh(choice.exposures, options, threads),
             consume=consume,
             progress=progress,
         )
