@@ -352,8 +352,8 @@ class _Engine(NamedTuple):
 @cache
 def _engine() -> _Engine:
     """Return the C kernel, or its twin with one warning."""
-    if _kernel.clip_mean is not None:
-        return _Engine(_kernel.clip_mean, _kernel.average or averaging.average)
+    if _kernel.clip_mean is not None and _kernel.average is not None:
+        return _Engine(_kernel.clip_mean, _kernel.average)
     log.warning(
         "offsky was installed without a C compiler: averaging in NumPy, with the same "
         "results, much slower; install a compiler and reinstall offsky"

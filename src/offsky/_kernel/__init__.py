@@ -1,11 +1,8 @@
-"""The average in C, where a compiler was there when offsky was installed."""
+"""The averages in C, where a compiler was there when offsky was installed."""
 
 try:
-    from offsky._kernel import _clip_mean
+    from offsky._kernel._clip_mean import average, clip_mean
 except ImportError:
-    average = clip_mean = None
-else:
-    clip_mean = _clip_mean.clip_mean
-    average = getattr(_clip_mean, "average", None)
+    average = clip_mean = None  # type: ignore[assignment]
 
 __all__ = ["average", "clip_mean"]

@@ -2,6 +2,9 @@ from collections.abc import Sequence
 
 from typing_extensions import Buffer
 
+from offsky.averaging import Averages, Planes
+from offsky.reject import Rule
+
 def clip_mean(
     sci: Sequence[Buffer],
     err: Sequence[Buffer | None] | None,
@@ -16,5 +19,16 @@ def clip_mean(
     out_dq: Buffer | None,
     out_n_kept: Buffer,
     n_rejected: Buffer,
+    /,
+) -> int: ...
+def average(
+    planes: Planes,
+    dq_flip: Buffer | None,
+    weights: Buffer | None,
+    median_factors: Buffer | None,
+    rule: Rule,
+    first: int,
+    last: int,
+    out: Averages,
     /,
 ) -> int: ...

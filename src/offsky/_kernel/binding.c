@@ -1,4 +1,4 @@
-/* Python's door to clip_mean.h: turns buffers into planes, takes the scratch
+/* Python's door to clip_mean.h and average.h: turns buffers into planes, takes the scratch
  * memory, then lets go of the interpreter lock for the whole computation.
  *
  * Uses the limited API and the buffer protocol only: no NumPy headers, one
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "average.h"
 #include "clip_mean.h"
 
 /* The buffers of one argument (a sequence with one buffer an exposure). */
@@ -51,6 +52,8 @@ describe(const Py_buffer *view, const char *what, struct offsky_plane *plane)
         plane->kind = OFFSKY_F64;
     else if ((!strcmp(format, "I") || !strcmp(format, "L")) && view->itemsize == 4)
         plane->kind = OFFSKY_U32;
+    else if ((!strcmp(format, "?") || !strcmp(format, "B")) && view->itemsize == 1)
+        plane->kind = OFFSKY_U8;
     else {
         PyErr_Format(PyExc_TypeError, "%s: no samples of format '%s'", what, view->format);
         return -1;
@@ -65,10 +68,14 @@ describe(const Py_buffer *view, const char *what, struct offsky_plane *plane)
 }
 
 /* Fill `out` from a sequence of buffers (None in it: a plane that is not there;
- * None for it: nothing).  Each must have `n_pixels` items; `flag` tells whether
- * DQ or real numbers are expected. */
+ * None for it: nothing).  Each must have `n_pixels` items of `kind`; OFFSKY_F32 stands
+ * for real numbers of either size. */
 static int
-take_planes(PyObject *sequence, const char *what, int dq, Py_ssize_t n_pixels, struct planes *out)
+take_planes(PyObject *sequence,
+            const char *what,
+            enum offsky_kind kind,
+            Py_ssize_t n_pixels,
+            struct planes *out)
 {
     memset(out, 0, sizeof *out);
     if (sequence == Py_None)
@@ -96,7 +103,8 @@ take_planes(PyObject *sequence, const char *what, int dq, Py_ssize_t n_pixels, s
         Py_DECREF(item);
         if (failed || describe(&out->views[i], what, &out->planes[i]))
             return -1;
-        if ((out->planes[i].kind == OFFSKY_U32) != dq) {
+        const enum offsky_kind found = out->planes[i].kind;
+        if ((found == OFFSKY_F64 ? OFFSKY_F32 : found) != kind) {
             PyErr_Format(PyExc_TypeError, "%s: samples of the wrong kind", what);
             return -1;
         }
@@ -131,6 +139,124 @@ take_output(PyObject *object, const char *what, Py_ssize_t count, Py_ssize_t ite
     return 0;
 }
 
+/* Everything that a call of either function holds on to. */
+struct call {
+    struct planes sci, err, dq, variances[2], covers;
+    Py_buffer flips, weights, factors;
+    Py_buffer out_sci, out_err, out_dq, out_n, rejected, out_variances[2];
+    Py_ssize_t n_pixels;
+    int64_t n_err_estimated;
+    struct offsky_stack stack;
+    struct offsky_result result;
+};
+
+static void
+release_call(struct call *c)
+{
+    struct planes *planes[] = {&c->sci, &c->err,           &c->dq,
+                               &c->variances[0], &c->variances[1], &c->covers};
+    for (size_t i = 0; i < sizeof planes / sizeof *planes; i++)
+        release(planes[i]);
+    Py_buffer *views[] = {&c->flips,   &c->weights, &c->factors, &c->out_sci,
+                          &c->out_err, &c->out_dq,  &c->out_n,   &c->rejected,
+                          &c->out_variances[0], &c->out_variances[1]};
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++)
+        if (views[i]->obj)
+            PyBuffer_Release(views[i]);
+}
+
+/* The number of pixels, from the output that every call has, and the samples. */
+static int
+take_samples(struct call *c, PyObject *n_kept, PyObject *sci, PyObject *err, PyObject *dq)
+{
+    if (take_output(n_kept, "n_kept", PyObject_Size(n_kept), 2, 0, &c->out_n))
+        return -1;
+    c->n_pixels = c->out_n.len / 2;
+    if (take_planes(sci, "SCI", OFFSKY_F32, c->n_pixels, &c->sci) ||
+        take_planes(err, "ERR", OFFSKY_F32, c->n_pixels, &c->err) ||
+        take_planes(dq, "DQ", OFFSKY_U32, c->n_pixels, &c->dq))
+        return -1;
+    if (c->sci.count < 1 || c->sci.count > 65535) {
+        PyErr_SetString(PyExc_ValueError, "1 to 65535 planes of SCI are expected");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < c->sci.count; i++)
+        if (!c->sci.planes[i].pixels && c->n_pixels) {
+            PyErr_SetString(PyExc_ValueError, "every exposure needs SCI");
+            return -1;
+        }
+    const struct planes *others[] = {&c->err, &c->dq, &c->variances[0], &c->variances[1],
+                                     &c->covers};
+    for (size_t k = 0; k < sizeof others / sizeof *others; k++)
+        if (others[k]->count && others[k]->count != c->sci.count) {
+            PyErr_SetString(PyExc_ValueError, "one plane an exposure is expected of every kind");
+            return -1;
+        }
+    c->stack = (struct offsky_stack){(size_t)c->sci.count, c->sci.planes, c->err.planes,
+                                     c->dq.planes};
+    return 0;
+}
+
+/* One item of `itemsize` bytes for each of `count`, or None. */
+static int
+take_numbers(PyObject *object, const char *what, Py_ssize_t count, Py_ssize_t itemsize,
+             Py_buffer *view)
+{
+    if (object == Py_None)
+        return 0;
+    if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS))
+        return -1;
+    if (view->itemsize != itemsize || view->len != count * itemsize) {
+        PyErr_Format(PyExc_ValueError, "%s: %zd items of %zd bytes are expected", what, count,
+                     itemsize);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+take_flips(struct call *c, PyObject *flips)
+{
+    if (!c->dq.count)
+        return 0;
+    if (take_numbers(flips, "dq_flip", c->dq.count, sizeof(uint32_t), &c->flips))
+        return -1;
+    for (Py_ssize_t i = 0; c->flips.obj && i < c->dq.count; i++)
+        c->dq.planes[i].flip = ((const uint32_t *)c->flips.buf)[i];
+    return 0;
+}
+
+static int
+take_results(struct call *c, PyObject *sci, PyObject *err, PyObject *dq, PyObject *rejected)
+{
+    if (take_output(sci, "sci", c->n_pixels, 0, 0, &c->out_sci) ||
+        take_output(err, "err", c->n_pixels, c->out_sci.itemsize, 1, &c->out_err) ||
+        take_output(dq, "dq", c->n_pixels, 4, 1, &c->out_dq) ||
+        take_output(rejected, "n_rejected", c->sci.count, 8, 0, &c->rejected))
+        return -1;
+    c->result = (struct offsky_result){
+        c->out_sci.itemsize == sizeof(double),
+        c->out_sci.buf, c->out_err.buf, c->out_dq.buf, c->out_n.buf, c->rejected.buf,
+        &c->n_err_estimated,
+    };
+    return 0;
+}
+
+/* Scratch for a call on pixels [first, last); NULL, with an error set, if there is none or
+ * these are no such range. */
+static void *
+take_scratch(const struct call *c, Py_ssize_t first, Py_ssize_t last, size_t bytes)
+{
+    if (first < 0 || last < first || last > c->n_pixels) {
+        PyErr_SetString(PyExc_ValueError, "first and last are not a range of pixels");
+        return NULL;
+    }
+    void *scratch = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!scratch)
+        PyErr_NoMemory();
+    return scratch;
+}
+
 PyDoc_STRVAR(clip_mean_doc,
 "clip_mean(sci, err, dq, dq_flip, sigma, maxiters, first, last,\n"
 "          out_sci, out_err, out_dq, out_n_kept, n_rejected)\n"
@@ -141,96 +267,106 @@ static PyObject *
 py_clip_mean(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *sci_arg, *err_arg, *dq_arg, *flip_arg;
-    PyObject *out_sci_arg, *out_err_arg, *out_dq_arg, *out_n_arg, *rejected_arg;
-    double sigma;
-    long maxiters;
+    PyObject *sci, *err, *dq, *flip, *out_sci, *out_err, *out_dq, *out_n, *rejected;
+    struct offsky_clip clip;
     Py_ssize_t first, last;
-    if (!PyArg_ParseTuple(args, "OOOOdlnnOOOOO:clip_mean", &sci_arg, &err_arg, &dq_arg, &flip_arg,
-                          &sigma, &maxiters, &first, &last, &out_sci_arg, &out_err_arg,
-                          &out_dq_arg, &out_n_arg, &rejected_arg))
+    if (!PyArg_ParseTuple(args, "OOOOdlnnOOOOO:clip_mean", &sci, &err, &dq, &flip, &clip.sigma,
+                          &clip.maxiters, &first, &last, &out_sci, &out_err, &out_dq, &out_n,
+                          &rejected))
         return NULL;
 
-    struct planes sci = {0}, err = {0}, dq = {0};
-    Py_buffer out_sci = {0}, out_err = {0}, out_dq = {0}, out_n = {0}, rejected = {0};
-    Py_buffer flips = {0};
+    struct call c = {0};
     PyObject *answer = NULL;
     void *scratch = NULL;
-
-    if (take_output(out_n_arg, "n_kept", PyObject_Size(out_n_arg), 2, 0, &out_n))
+    if (take_samples(&c, out_n, sci, err, dq) || take_flips(&c, flip) ||
+        take_results(&c, out_sci, out_err, out_dq, rejected) ||
+        !(scratch = take_scratch(&c, first, last, offsky_scratch_bytes(&c.stack))))
         goto done;
-    const Py_ssize_t n_pixels = out_n.len / 2;
-    if (take_planes(sci_arg, "SCI", 0, n_pixels, &sci) ||
-        take_planes(err_arg, "ERR", 0, n_pixels, &err) ||
-        take_planes(dq_arg, "DQ", 1, n_pixels, &dq))
-        goto done;
-    if (sci.count < 1 || sci.count > 65535 || (err.count && err.count != sci.count) ||
-        (dq.count && dq.count != sci.count)) {
-        PyErr_SetString(PyExc_ValueError, "SCI, ERR and DQ need one plane an exposure, 1 to 65535");
-        goto done;
-    }
-    for (Py_ssize_t i = 0; i < sci.count; i++)
-        if (!sci.planes[i].pixels && n_pixels) {
-            PyErr_SetString(PyExc_ValueError, "every exposure needs SCI");
-            goto done;
-        }
-    if (flip_arg != Py_None && dq.count) {
-        if (PyObject_GetBuffer(flip_arg, &flips, PyBUF_C_CONTIGUOUS))
-            goto done;
-        if (flips.len != dq.count * (Py_ssize_t)sizeof(uint32_t)) {
-            PyErr_SetString(PyExc_ValueError, "dq_flip needs one uint32 an exposure");
-            goto done;
-        }
-        for (Py_ssize_t i = 0; i < dq.count; i++)
-            dq.planes[i].flip = ((const uint32_t *)flips.buf)[i];
-    }
-    if (take_output(out_sci_arg, "sci", n_pixels, 0, 0, &out_sci) ||
-        take_output(out_err_arg, "err", n_pixels, out_sci.itemsize, 1, &out_err) ||
-        take_output(out_dq_arg, "dq", n_pixels, 4, 1, &out_dq) ||
-        take_output(rejected_arg, "n_rejected", sci.count, 8, 0, &rejected))
-        goto done;
-    if (first < 0 || last < first || last > n_pixels) {
-        PyErr_SetString(PyExc_ValueError, "first and last are not a range of pixels");
-        goto done;
-    }
-
-    int64_t n_err_estimated = 0;
-    const struct offsky_stack stack = {(size_t)sci.count, sci.planes, err.planes, dq.planes};
-    const struct offsky_clip clip = {sigma, maxiters};
-    const struct offsky_result result = {
-        out_sci.itemsize == sizeof(double),
-        out_sci.buf, out_err.buf, out_dq.buf, out_n.buf, rejected.buf, &n_err_estimated,
-    };
-    const size_t bytes = (offsky_scratch_bytes(&stack) + 63) / 64 * 64;
-    scratch = aligned_alloc(64, bytes);
-    if (!scratch) {
-        PyErr_NoMemory();
-        goto done;
-    }
     Py_BEGIN_ALLOW_THREADS
-    offsky_clip_mean(&stack, &clip, (size_t)first, (size_t)last, &result, scratch);
+    offsky_clip_mean(&c.stack, &clip, (size_t)first, (size_t)last, &c.result, scratch);
     Py_END_ALLOW_THREADS
-    answer = PyLong_FromLongLong(n_err_estimated);
-
+    answer = PyLong_FromLongLong(c.n_err_estimated);
 done:
     free(scratch);
-    release(&sci);
-    release(&err);
-    release(&dq);
-    Py_buffer *outputs[] = {&out_sci, &out_err, &out_dq, &out_n, &rejected, &flips};
-    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++)
-        if (outputs[i]->obj)
-            PyBuffer_Release(outputs[i]);
+    release_call(&c);
+    return answer;
+}
+
+PyDoc_STRVAR(average_doc,
+"average(planes, dq_flip, weights, median_factors, rule, first, last, out)\n"
+"--\n\n"
+"Average pixels [first, last) by any options; returns how many ERR were estimated.\n"
+"The tuples are those of offsky.averaging and offsky.reject.");
+
+static PyObject *
+py_average(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *sci, *err, *dq, *variances[2], *covers, *flip, *weights, *factors;
+    PyObject *out_sci, *out_err, *out_dq, *out_n, *rejected, *out_variances[2];
+    struct offsky_rule rule;
+    int method, flags;
+    unsigned int bad_bits;
+    Py_ssize_t first, last;
+    if (!PyArg_ParseTuple(args, "(OOOOOO)OOO(iddlilliId)nn(OOOOOOO):average", &sci, &err, &dq,
+                          &variances[0], &variances[1], &covers, &flip, &weights, &factors,
+                          &method, &rule.lower, &rule.upper, &rule.maxiters, &rule.about_mean,
+                          &rule.n_extremes, &rule.min_keep, &flags, &bad_bits,
+                          &rule.bad_fraction, &first, &last, &out_sci, &out_err, &out_dq, &out_n,
+                          &rejected, &out_variances[0], &out_variances[1]))
+        return NULL;
+    if (method < OFFSKY_NONE || method > OFFSKY_MINMAX || flags < OFFSKY_OR || flags > OFFSKY_ALL) {
+        PyErr_SetString(PyExc_ValueError, "no such method or combination of flags");
+        return NULL;
+    }
+    rule.method = (enum offsky_method)method;
+    rule.flags = (enum offsky_flags)flags;
+    rule.bad_bits = bad_bits;
+
+    struct call c = {0};
+    PyObject *answer = NULL;
+    void *scratch = NULL;
+    const Py_ssize_t n_pixels = PyObject_Size(out_n);
+    if (n_pixels < 0 ||
+        take_planes(variances[0], "VAR_POISSON", OFFSKY_F32, n_pixels, &c.variances[0]) ||
+        take_planes(variances[1], "VAR_RNOISE", OFFSKY_F32, n_pixels, &c.variances[1]) ||
+        take_planes(covers, "covers", OFFSKY_U8, n_pixels, &c.covers) ||
+        take_samples(&c, out_n, sci, err, dq) || take_flips(&c, flip) ||
+        take_numbers(weights, "weights", c.sci.count, sizeof(double), &c.weights) ||
+        take_numbers(factors, "median_factors", c.sci.count + 1, sizeof(double), &c.factors) ||
+        take_results(&c, out_sci, out_err, out_dq, rejected))
+        goto done;
+    for (int i = 0; i < 2; i++)
+        if (take_output(out_variances[i], "variance", c.n_pixels, c.out_sci.itemsize, 1,
+                        &c.out_variances[i]))
+            goto done;
+    const struct offsky_more more = {
+        {c.variances[0].planes, c.variances[1].planes}, c.covers.planes, c.weights.buf,
+        c.factors.buf,
+    };
+    void *const results[2] = {c.out_variances[0].buf, c.out_variances[1].buf};
+    scratch = take_scratch(&c, first, last, offsky_average_bytes(&c.stack, &more));
+    if (!scratch)
+        goto done;
+    Py_BEGIN_ALLOW_THREADS
+    offsky_average(&c.stack, &more, &rule, (size_t)first, (size_t)last, &c.result, results,
+                   scratch);
+    Py_END_ALLOW_THREADS
+    answer = PyLong_FromLongLong(c.n_err_estimated);
+done:
+    free(scratch);
+    release_call(&c);
     return answer;
 }
 
 static PyMethodDef methods[] = {
+    {"average", py_average, METH_VARARGS, average_doc},
     {"clip_mean", py_clip_mean, METH_VARARGS, clip_mean_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "_clip_mean", "Sigma-clipped mean in C.", 0, methods,
+    PyModuleDef_HEAD_INIT, "_clip_mean", "Averages of exposures in C.", 0, methods,
     NULL, NULL, NULL, NULL,
 };
 

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum offsky_kind { OFFSKY_F32, OFFSKY_F64, OFFSKY_U32 };
+enum offsky_kind { OFFSKY_F32, OFFSKY_F64, OFFSKY_U32, OFFSKY_U8 };
 
 /* The pixels of one exposure's SCI, ERR or DQ: contiguous, aligned to their
  * own size, never written to.  `swap`: bytes are in the other order than the

@@ -1,14 +1,19 @@
-/* Which build of clip_mean.c runs: the best for the processor at hand.
+/* Which build of clip_mean.c and average.c runs: the best for the processor at hand.
  *
- * OFFSKY_HAVE_AVX2 tells that clip_mean.c was also compiled with -mavx2
- * -DOFFSKY_ISA=avx2.
+ * OFFSKY_HAVE_AVX2 tells that they were also compiled with -mavx2 -DOFFSKY_ISA=avx2.
  */
+#include "average.h"
 #include "clip_mean.h"
 
-#define DECLARE(isa)                                                                \
-    size_t offsky_scratch_bytes_##isa(const struct offsky_stack *);                 \
+#define DECLARE(isa)                                                                     \
+    size_t offsky_scratch_bytes_##isa(const struct offsky_stack *);                      \
     void offsky_clip_mean_##isa(const struct offsky_stack *, const struct offsky_clip *, \
-                                size_t, size_t, const struct offsky_result *, void *)
+                                size_t, size_t, const struct offsky_result *, void *);   \
+    size_t offsky_average_bytes_##isa(const struct offsky_stack *,                       \
+                                      const struct offsky_more *);                       \
+    void offsky_average_##isa(const struct offsky_stack *, const struct offsky_more *,   \
+                              const struct offsky_rule *, size_t, size_t,                \
+                              const struct offsky_result *, void *const[2], void *)
 DECLARE(baseline);
 #ifdef OFFSKY_HAVE_AVX2
 DECLARE(avx2);
@@ -33,4 +38,23 @@ offsky_clip_mean(const struct offsky_stack *stack,
                  void *scratch)
 {
     CALL(offsky_clip_mean, stack, clip, first, last, result, scratch);
+}
+
+size_t
+offsky_average_bytes(const struct offsky_stack *stack, const struct offsky_more *more)
+{
+    return CALL(offsky_average_bytes, stack, more);
+}
+
+void
+offsky_average(const struct offsky_stack *stack,
+               const struct offsky_more *more,
+               const struct offsky_rule *rule,
+               size_t first,
+               size_t last,
+               const struct offsky_result *result,
+               void *const variances[2],
+               void *scratch)
+{
+    CALL(offsky_average, stack, more, rule, first, last, result, variances, scratch);
 }

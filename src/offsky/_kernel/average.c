@@ -1,0 +1,213 @@
+/* Average of a stack of exposures by any of the options; see average.h for the contract.
+ *
+ * Built as clip_mean.c is: for each instruction set, without contraction.  The tiles are
+ * the same too; but here rejection comes first and sums after it, since not all methods
+ * need the mean to reject.
+ */
+#include "tile.h"
+
+#include "average.h"
+#include "column.h"
+#include "reject_column.h"
+
+/* Arrays whose size depends on n, carved out of the caller's scratch. */
+struct average_scratch {
+    void *samples, *errors;    /* (n, WIDTH), NaN where missing */
+    void *sorted;              /* (n, WIDTH), or (n, BATCH) */
+    uint32_t *flags;           /* (n, WIDTH) */
+    double *column, *in_order; /* (n,) */
+};
+
+/* One tile's sums over the kept samples: of values, of weights w and w^2, and of variances
+ * times w^2 where these are known. */
+struct weighted {
+    double sci[WIDTH], variance[WIDTH];
+    double weight[WIDTH], square[WIDTH], known_square[WIDTH];
+    int64_t n_kept[WIDTH], n_known[WIDTH];
+};
+
+/* The flags of a tile, turned back; 0 where missing. */
+static NEVER_INLINE void
+load_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32_t *flags)
+{
+    for (size_t r = 0; r < stack->n_exposures; r++) {
+        const struct offsky_plane *plane = &stack->dq[r];
+        uint32_t *restrict row = flags + r * WIDTH;
+        memset(row, 0, WIDTH * sizeof *row);
+        if (!plane->pixels)
+            continue;
+        const uint32_t *restrict in = (const uint32_t *)plane->pixels + start;
+        if (plane->swap)
+            for (size_t p = 0; p < count; p++)
+                row[p] = __builtin_bswap32(in[p]) ^ plane->flip;
+        else
+            for (size_t p = 0; p < count; p++)
+                row[p] = in[p] ^ plane->flip;
+    }
+}
+
+/* Whether an exposure reaches a pixel. */
+ALWAYS_INLINE int
+reaches(const struct offsky_plane *covers, size_t r, size_t pixel)
+{
+    return !covers || !covers[r].pixels || ((const unsigned char *)covers[r].pixels)[pixel];
+}
+
+/* The flags that all exposures have which reach a pixel. */
+static NEVER_INLINE void
+and_of_covering(const struct offsky_plane *covers,
+                const uint32_t *flags,
+                size_t n,
+                size_t start,
+                size_t count,
+                uint32_t *restrict dq)
+{
+    uint32_t any[WIDTH] = {0};
+    memset(dq, 0xff, WIDTH * sizeof *dq);
+    for (size_t r = 0; r < n; r++)
+        for (size_t p = 0; p < count; p++) {
+            const uint32_t there = reaches(covers, r, start + p) ? ~UINT32_C(0) : 0;
+            dq[p] &= flags[r * WIDTH + p] | ~there;
+            any[p] |= there;
+        }
+    for (size_t p = 0; p < count; p++)
+        dq[p] &= any[p];
+}
+
+/* DO_NOT_USE where too many of the exposures that reach a pixel are bad. */
+static NEVER_INLINE void
+flag_bad(const struct offsky_plane *covers,
+         const uint32_t *flags,
+         size_t n,
+         const struct offsky_rule *rule,
+         size_t start,
+         size_t count,
+         uint32_t *restrict dq)
+{
+    enum { DO_NOT_USE = 1 };
+    int32_t n_bad[WIDTH] = {0}, n_covering[WIDTH] = {0};
+    for (size_t r = 0; r < n; r++)
+        for (size_t p = 0; p < count; p++) {
+            const int there = reaches(covers, r, start + p);
+            n_bad[p] += there & ((flags[r * WIDTH + p] & rule->bad_bits) != 0);
+            n_covering[p] += there;
+        }
+    for (size_t p = 0; p < count; p++)
+        if ((double)n_bad[p] > rule->bad_fraction * (double)n_covering[p])
+            dq[p] |= DO_NOT_USE;
+}
+
+/* Means from sums.  0 / 0 makes the NaN of a pixel without samples. */
+ALWAYS_INLINE void
+divide_by_weights(struct weighted *sums, const double *weights)
+{
+    for (size_t p = 0; p < WIDTH; p++)
+        sums->sci[p] /= weights ? sums->weight[p] : (double)(int32_t)sums->n_kept[p];
+}
+
+/* Turn sums of variances into those of the average, or into errors; returns how many are
+ * estimated.  See store_tile() for a kept sample whose variance is unknown. */
+static NEVER_INLINE int64_t
+variances_of_averages(struct weighted *sums, const struct offsky_more *more, int to_error)
+{
+    int64_t estimated = 0;
+    for (size_t p = 0; p < WIDTH; p++) {
+        const double n = (double)(int32_t)sums->n_kept[p];
+        const double known = (double)(int32_t)sums->n_known[p];
+        double variance = sums->variance[p];
+        if (more->weights)
+            variance = variance * sums->square[p] /
+                       (sums->known_square[p] * (sums->weight[p] * sums->weight[p]));
+        else
+            variance /= n * known;
+        const double factor = more->median_factors ? more->median_factors[sums->n_kept[p]] : 1.0;
+        sums->variance[p] = to_error ? sqrt(variance) * factor : variance * factor * factor;
+        estimated += (known != n) & (known > 0.0);
+    }
+    return estimated;
+}
+
+#define SAMPLE float
+#define SAMPLE_BITS int32_t
+#define NAME(name) f32_##name
+#include "tile_rows.h"
+#include "reject_tile.h"
+#include "average_tile.h"
+#undef SAMPLE
+#undef SAMPLE_BITS
+#undef NAME
+
+#define SAMPLE double
+#define SAMPLE_BITS int64_t
+#define NAME(name) f64_##name
+#include "tile_rows.h"
+#include "reject_tile.h"
+#include "average_tile.h"
+
+/* Whether tiles are to be of doubles: the widest input decides. */
+static int
+any_wide(const struct offsky_stack *stack, const struct offsky_more *more)
+{
+    const struct offsky_plane *kinds[] = {
+        stack->sci, stack->err, more->variances[0], more->variances[1],
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (size_t r = 0; kinds[k] && r < stack->n_exposures; r++)
+            if (kinds[k][r].kind == OFFSKY_F64)
+                return 1;
+    return 0;
+}
+
+/* Lay out the arrays in `memory` (NULL to count only); returns their bytes. */
+static size_t
+lay_out(struct average_scratch *s,
+        char *memory,
+        const struct offsky_stack *stack,
+        const struct offsky_more *more)
+{
+    const size_t n = stack->n_exposures;
+    const size_t real = any_wide(stack, more) ? sizeof(double) : sizeof(float);
+    size_t used = 0;
+#define TAKE(member, bytes)                                                         \
+    do {                                                                            \
+        s->member = memory ? (void *)(memory + used) : NULL;                        \
+        used += ((bytes) + 63) / 64 * 64;                                           \
+    } while (0)
+    TAKE(samples, n * WIDTH * real);
+    TAKE(errors, n * WIDTH * real);
+    TAKE(sorted, n * WIDTH * real);
+    TAKE(flags, n * WIDTH * sizeof(uint32_t));
+    TAKE(column, n * sizeof(double));
+    TAKE(in_order, n * sizeof(double));
+#undef TAKE
+    return used;
+}
+
+size_t
+FOR_ISA(offsky_average_bytes)(const struct offsky_stack *stack, const struct offsky_more *more)
+{
+    struct average_scratch s;
+    return lay_out(&s, NULL, stack, more);
+}
+
+void
+FOR_ISA(offsky_average)(const struct offsky_stack *stack,
+                        const struct offsky_more *more,
+                        const struct offsky_rule *rule,
+                        size_t first,
+                        size_t last,
+                        const struct offsky_result *result,
+                        void *const variances[2],
+                        void *memory)
+{
+    struct average_scratch s;
+    lay_out(&s, memory, stack, more);
+    const int wide = any_wide(stack, more);
+    for (size_t start = first; start < last; start += WIDTH) {
+        const size_t count = last - start < WIDTH ? last - start : WIDTH;
+        if (wide)
+            f64_average_any_tile(stack, more, rule, start, count, result, variances, &s);
+        else
+            f32_average_any_tile(stack, more, rule, start, count, result, variances, &s);
+    }
+}

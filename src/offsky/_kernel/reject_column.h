@@ -1,0 +1,182 @@
+/* Which samples of one pixel are kept, one pixel at a time, by any of the methods.
+ *
+ * As in clip_column.h, most pixels never come here.  All work on the ascending, finite
+ * x[0..count), of which a range is kept: [from, to).
+ */
+
+/* The standard deviation of Gaussian noise in median absolute deviations. */
+static const double mad_to_sigma = 1.482602218505602;
+
+/* The range kept, and what the last bounds were about. */
+struct range {
+    long from, to;
+    double centre;
+};
+
+static inline double
+middle_of(const double *x, long count)
+{
+    return count % 2 ? x[count / 2] : 0.5 * (x[count / 2] + x[count / 2 - 1]);
+}
+
+/* The k-th smallest (from 0) distance from `centre`.  The k + 1 nearest samples are next
+ * to each other; the farther end of that group is what is sought, and of any other group
+ * the farther end is no nearer. */
+static inline double
+kth_distance(const double *x, long count, double centre, long k)
+{
+    double least = HUGE_VAL;
+    for (long i = 0; i + k < count; i++) {
+        const double left = centre - x[i], right = x[i + k] - centre;
+        const double farther = left > right ? left : right;
+        least = farther < least ? farther : least;
+    }
+    return least;
+}
+
+/* The scaled median absolute deviation. */
+static inline double
+mad_of(const double *x, long count)
+{
+    const double centre = middle_of(x, count);
+    const double upper = kth_distance(x, count, centre, count / 2);
+    if (count % 2)
+        return mad_to_sigma * upper;
+    return mad_to_sigma * (0.5 * (upper + kth_distance(x, count, centre, count / 2 - 1)));
+}
+
+/* Bounds about a centre; NaN, of no deviation times no bound, excludes nothing. */
+static inline void
+set_bounds(const struct offsky_rule *rule, double centre, double scale, double *low, double *high)
+{
+    *low = centre - rule->lower * scale;
+    *high = centre + rule->upper * scale;
+    if (isnan(*low))
+        *low = -no_bound;
+    if (isnan(*high))
+        *high = no_bound;
+}
+
+/* Move [from, to) to the samples of x[0..count) inside bounds. */
+static inline void
+find_inside(const double *x, long count, double low, double high, long *from, long *to)
+{
+    while (*from > 0 && x[*from - 1] >= low)
+        --*from;
+    while (*from < count && x[*from] < low)
+        ++*from;
+    while (*to < count && x[*to] <= high)
+        ++*to;
+    while (*to > 0 && x[*to - 1] > high)
+        --*to;
+}
+
+/* The finite one of both thresholds that is larger. */
+static inline double
+widest(const struct offsky_rule *rule)
+{
+    const double lower = rule->lower < no_bound ? rule->lower : 0.0;
+    const double upper = rule->upper < no_bound ? rule->upper : 0.0;
+    return lower > upper ? lower : upper;
+}
+
+/* Reject about the median, with `scale` that of the first pass.  Returns 0 where the order
+ * of additions decides, as settle_sorted() does. */
+static int
+settle_about_median(const double *x,
+                    long count,
+                    double scale,
+                    const struct offsky_rule *rule,
+                    struct range *kept)
+{
+    const double largest = -x[0] > x[count - 1] ? -x[0] : x[count - 1];
+    const double unsure = bound_uncertainty(widest(rule)) * (double)count * largest;
+    long first = 0, last = count;
+    for (long pass = 1;; pass++) {
+        double low, high;
+        kept->centre = middle_of(x + first, last - first);
+        set_bounds(rule, kept->centre, scale, &low, &high);
+        long from = first, to = last;
+        find_inside(x, count, low, high, &from, &to);
+        if (rule->method == OFFSKY_SIGMA &&
+            ((from > 0 && low - x[from - 1] <= unsure) ||
+             (from < count && x[from] - low <= unsure) ||
+             (to > 0 && high - x[to - 1] <= unsure) || (to < count && x[to] - high <= unsure)))
+            return 0;
+        kept->from = from;
+        kept->to = to;
+
+        from = from > first ? from : first;
+        to = to < last ? to : last;
+        if ((from == first && to == last) || from >= to || pass == rule->maxiters)
+            return 1;
+        first = from;
+        last = to;
+        if (rule->method == OFFSKY_MAD) {
+            scale = mad_of(x + first, last - first);
+        } else if (rule->method == OFFSKY_SIGMA) {
+            const double n = (double)(last - first);
+            const double mean = strands(x + first, last - first, 0, 0.0) / n;
+            scale = sqrt(strands(x + first, last - first, 1, mean) / n);
+        }
+    }
+}
+
+/* Reject about the mean; `in_order` has the same samples in the order of the exposures,
+ * in which they are added as astropy adds them, and is used up. */
+static void
+settle_about_mean(const double *x,
+                  double *in_order,
+                  long count,
+                  double scale,
+                  const struct offsky_rule *rule,
+                  struct range *kept)
+{
+    long first = 0, last = count, n = count;
+    for (long pass = 1;; pass++) {
+        double low, high, mean = 0.0, square = 0.0;
+        for (long i = 0; i < n; i++)
+            mean += in_order[i];
+        mean /= (double)n;
+        for (long i = 0; i < n; i++)
+            square += (in_order[i] - mean) * (in_order[i] - mean);
+        if (rule->method == OFFSKY_SIGMA)
+            scale = sqrt(square / (double)n);
+        else if (rule->method == OFFSKY_MAD)
+            scale = mad_of(x + first, last - first);
+        set_bounds(rule, mean, scale, &low, &high);
+        kept->centre = mean;
+        kept->from = first;
+        kept->to = last;
+        find_inside(x, count, low, high, &kept->from, &kept->to);
+
+        const long from = kept->from > first ? kept->from : first;
+        const long to = kept->to < last ? kept->to : last;
+        if ((from == first && to == last) || from >= to || pass == rule->maxiters)
+            return;
+        first = from;
+        last = to;
+        long inside = 0;
+        for (long i = 0; i < n; i++)
+            if (in_order[i] >= low && in_order[i] <= high)
+                in_order[inside++] = in_order[i];
+        n = inside;
+    }
+}
+
+/* Where fewer than min_keep are left, keep those nearest to the centre; of two as near,
+ * the lower.  The two about a median are as near: compared thus, rounding agrees. */
+static void
+keep_nearest(const double *x, long count, const struct offsky_rule *rule, struct range *kept)
+{
+    const long n = rule->min_keep < count ? rule->min_keep : count;
+    if (kept->to - kept->from >= n)
+        return;
+    kept->from = 0;
+    kept->to = count;
+    while (kept->to - kept->from > n)
+        if (x[kept->from] + x[kept->to - 1] >= 2.0 * kept->centre)
+            kept->to--;
+        else
+            kept->from++;
+}

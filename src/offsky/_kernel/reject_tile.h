@@ -1,0 +1,359 @@
+/* Rejection in one tile of pixels, for one precision of the samples.
+ *
+ * Included twice by average.c, after tile_rows.h.  What is rejected becomes NaN in the
+ * tile, like a sample that was never there, and is counted.  Pixels in which something may
+ * be rejected are found for all at once; they, the open ones, are settled one by one.
+ */
+
+/* Samples of each pixel that are there. */
+ALWAYS_INLINE void
+NAME(count_samples)(const SAMPLE *samples, size_t n, SAMPLE_BITS *restrict count)
+{
+    memset(count, 0, WIDTH * sizeof *count);
+    for (size_t r = 0; r < n; r++)
+        for (size_t p = 0; p < WIDTH; p++)
+            count[p] += samples[r * WIDTH + p] == samples[r * WIDTH + p];
+}
+
+/* The tile with its columns sorted, missing samples to the end. */
+ALWAYS_INLINE void
+NAME(sort_tile)(const SAMPLE *samples, size_t n, SAMPLE *restrict sorted)
+{
+    for (size_t i = 0; i < n * WIDTH; i++)
+        sorted[i] = samples[i] == samples[i] ? samples[i] : (SAMPLE)HUGE_VAL;
+    NAME(sort_columns)(sorted, n, WIDTH);
+}
+
+/* Median of the first `count` of a sorted column of the tile. */
+ALWAYS_INLINE double
+NAME(column_median)(const SAMPLE *sorted, size_t count)
+{
+    const double upper = (double)sorted[count / 2 * WIDTH];
+    return count % 2 ? upper : 0.5 * (upper + (double)sorted[(count / 2 - 1) * WIDTH]);
+}
+
+/* Median ERR of every pixel, over samples that are there and whose ERR is above 0;
+ * infinite where there is none, so that nothing is rejected. */
+static NEVER_INLINE void
+NAME(find_median_errors)(
+    const SAMPLE *samples, const SAMPLE *errors, size_t n, SAMPLE *restrict sorted, double *scale)
+{
+    SAMPLE_BITS count[WIDTH] = {0};
+    for (size_t r = 0; r < n; r++)
+        for (size_t p = 0; p < WIDTH; p++) {
+            const size_t i = r * WIDTH + p;
+            const SAMPLE x = samples[i], e = errors[i];
+            const int known = (x == x) & (e > (SAMPLE)0.0);
+            sorted[i] = known ? e : (SAMPLE)HUGE_VAL;
+            count[p] += known;
+        }
+    NAME(sort_columns)(sorted, n, WIDTH);
+    for (size_t p = 0; p < WIDTH; p++)
+        scale[p] = count[p] ? NAME(column_median)(sorted + p, (size_t)count[p]) : HUGE_VAL;
+}
+
+/* Standard deviation and mean of every pixel, added in the order of the exposures. */
+static NEVER_INLINE void
+NAME(find_deviations)(const SAMPLE *samples, size_t n, double *scale, double *mean)
+{
+    struct sums sums;
+    double count[WIDTH];
+    for (size_t p = 0; p < WIDTH; p += LANES)
+        NAME(add_up)(samples, NULL, n, &sums, p);
+    for (size_t p = 0; p < WIDTH; p++)
+        count[p] = (double)(int32_t)sums.n_kept[p];
+    for (size_t p = 0; p < WIDTH; p += LANES)
+        NAME(find_reach)(samples + p, n, 1.0, sums.sci + p, count + p, scale + p);
+    for (size_t p = 0; p < WIDTH; p++)
+        mean[p] = sums.sci[p] / count[p];
+}
+
+/* List the pixels in which samples may be farther than lower or upper times `scale` from
+ * the median (`mean` NULL) or from the mean; returns their number.  As find_open() in
+ * clip_tile.h: a pixel too many is listed, never one too few. */
+static NEVER_INLINE size_t
+NAME(find_far)(const SAMPLE *samples,
+               size_t n,
+               const struct offsky_rule *rule,
+               const double *scale,
+               const double *mean,
+               uint16_t *open)
+{
+    const double uncertainty = bound_uncertainty(widest(rule)) * (double)n + 2.0 * (double)FLT_EPSILON;
+    SAMPLE x_min[WIDTH], x_max[WIDTH], low[WIDTH], high[WIDTH];
+    SAMPLE_BITS count[WIDTH], is_open[WIDTH];
+
+    NAME(find_ends)(samples, n, x_min, x_max);
+    for (size_t p = 0; p < WIDTH; p++) {
+        const double least = (double)x_min[p], most = (double)x_max[p];
+        const double largest = -least > most ? -least : most;
+        const double below = rule->lower * scale[p], above = rule->upper * scale[p];
+        const double unsure_low = uncertainty * (largest + above) + (double)FLT_TRUE_MIN;
+        const double unsure_high = uncertainty * (largest + below) + (double)FLT_TRUE_MIN;
+        low[p] = (SAMPLE)(above < HUGE_VAL ? most - above + unsure_low : -HUGE_VAL);
+        high[p] = (SAMPLE)(below < HUGE_VAL ? least + below - unsure_high : HUGE_VAL);
+    }
+    if (!mean)
+        NAME(count_samples)(samples, n, count);
+    for (size_t p = 0; p < WIDTH; p += NAME(per_vector)) {
+        NAME(vector) least, most;
+        NAME(bits) inside;
+        memcpy(&least, x_min + p, sizeof least);
+        memcpy(&most, x_max + p, sizeof most);
+        if (mean) {
+            NAME(vector) from, to, centre;
+            for (size_t l = 0; l < NAME(per_vector); l++)
+                centre[l] = (SAMPLE)mean[p + l];
+            memcpy(&from, low + p, sizeof from);
+            memcpy(&to, high + p, sizeof to);
+            inside = (centre >= from) & (centre <= to);
+        } else {
+            inside = NAME(has_median_between)(samples + p, n, count + p, low + p, high + p);
+        }
+        const NAME(bits) mask = (least < most) & ~(inside & NAME(plain)(least, most));
+        memcpy(is_open + p, &mask, sizeof mask);
+    }
+    size_t n_open = 0;
+    for (size_t p = 0; p < WIDTH; p++) {
+        open[n_open] = (uint16_t)p;
+        n_open += is_open[p] != 0;
+    }
+    return n_open;
+}
+
+/* The k-th smallest distance (from 0) of LANES whole sorted columns from their centre; see
+ * kth_distance(). */
+ALWAYS_INLINE f64_lanes
+NAME(kth_distances)(const SAMPLE *sorted, size_t n, f64_lanes centre, size_t k)
+{
+    f64_lanes least = (f64_lanes){0.0} + HUGE_VAL;
+    for (size_t i = 0; i + k < n; i++) {
+        const f64_lanes left = centre - NAME(read)(sorted + i * WIDTH);
+        const f64_lanes right = NAME(read)(sorted + (i + k) * WIDTH) - centre;
+        const i64_lanes more = left > right;
+        const f64_lanes farther = where(more, left) + where(~more, right);
+        const i64_lanes nearer = farther < least;
+        least = where(nearer, farther) + where(~nearer, least);
+    }
+    return least;
+}
+
+/* Scaled median absolute deviations of a sorted tile, and the pixels in which a sample
+ * is farther away than the thresholds times those.  Pixels with gaps are all listed. */
+static NEVER_INLINE size_t
+NAME(find_far_by_mad)(const SAMPLE *samples,
+                      const SAMPLE *sorted,
+                      size_t n,
+                      const struct offsky_rule *rule,
+                      double *scale,
+                      uint16_t *open)
+{
+    SAMPLE_BITS count[WIDTH];
+    NAME(count_samples)(samples, n, count);
+    const SAMPLE *upper_row = sorted + n / 2 * WIDTH;
+    const SAMPLE *lower_row = sorted + (n - 1) / 2 * WIDTH, *top = sorted + (n - 1) * WIDTH;
+    double low[WIDTH], high[WIDTH];
+    for (size_t p = 0; p < WIDTH; p += LANES) {
+        const f64_lanes upper = NAME(read)(upper_row + p);
+        const f64_lanes centre = n % 2 ? upper : 0.5 * (upper + NAME(read)(lower_row + p));
+        f64_lanes mad = NAME(kth_distances)(sorted + p, n, centre, n / 2);
+        if (n % 2 == 0)
+            mad = 0.5 * (mad + NAME(kth_distances)(sorted + p, n, centre, n / 2 - 1));
+        const f64_lanes sigma = mad_to_sigma * mad;
+        const f64_lanes from = centre - rule->lower * sigma, to = centre + rule->upper * sigma;
+        memcpy(scale + p, &sigma, sizeof sigma);
+        memcpy(low + p, &from, sizeof from);
+        memcpy(high + p, &to, sizeof to);
+    }
+    size_t n_open = 0;
+    for (size_t p = 0; p < WIDTH; p++) {
+        open[n_open] = (uint16_t)p;
+        /* A bound that is NaN excludes nothing. */
+        const int far = ((double)sorted[p] < low[p]) | ((double)top[p] > high[p]);
+        n_open += rule->about_mean | far | (count[p] != (SAMPLE_BITS)n);
+    }
+    return n_open;
+}
+
+/* Make those of one pixel NaN that are not in the range of its sorted samples x[0..count).
+ * Of equal samples the first of the exposures is the lowest. */
+ALWAYS_INLINE void
+NAME(drop_outside)(SAMPLE *samples,
+                   size_t n,
+                   const double *x,
+                   long count,
+                   const struct range *kept,
+                   int64_t *n_rejected)
+{
+    const int any = kept->from < kept->to;
+    const double low = any ? x[kept->from] : HUGE_VAL, high = any ? x[kept->to - 1] : -HUGE_VAL;
+    for (size_t r = 0; r < n; r++) {
+        const double v = (double)samples[r * WIDTH];
+        const int out = (v < low) | (v > high);
+        samples[r * WIDTH] = out ? (SAMPLE)NAN : samples[r * WIDTH];
+        n_rejected[r] += out;
+    }
+    if (!any)
+        return;
+    long surplus = 0;
+    while (kept->from - surplus > 0 && x[kept->from - surplus - 1] == low)
+        surplus++;
+    for (size_t r = 0; surplus; r++)
+        if ((double)samples[r * WIDTH] == low) {
+            samples[r * WIDTH] = (SAMPLE)NAN;
+            n_rejected[r]++;
+            surplus--;
+        }
+    while (kept->to + surplus < count && x[kept->to + surplus] == high)
+        surplus++;
+    for (size_t r = n - 1; surplus; r--)
+        if ((double)samples[r * WIDTH] == high) {
+            samples[r * WIDTH] = (SAMPLE)NAN;
+            n_rejected[r]++;
+            surplus--;
+        }
+}
+
+/* Reject in one pixel, given its sorted column x[0..count). */
+ALWAYS_INLINE void
+NAME(reject_in_pixel)(SAMPLE *samples,
+                      size_t n,
+                      const double *x,
+                      long count,
+                      double scale,
+                      const struct offsky_rule *rule,
+                      double *in_order,
+                      int64_t *n_rejected)
+{
+    struct range kept = {0, count, 0.0};
+    const int plain =
+        rule->method != OFFSKY_SIGMA || NAME(plain)((SAMPLE)x[0], (SAMPLE)x[count - 1]);
+    if (x[0] == x[count - 1])
+        return;
+    if (rule->about_mean || !plain || !settle_about_median(x, count, scale, rule, &kept)) {
+        long there = 0;
+        for (size_t r = 0; r < n; r++)
+            if (samples[r * WIDTH] == samples[r * WIDTH])
+                in_order[there++] = (double)samples[r * WIDTH];
+        if (rule->about_mean) {
+            settle_about_mean(x, in_order, count, scale, rule, &kept);
+        } else {
+            double low, high;
+            kept.centre = bounds_in_reference_order(in_order, count, rule->lower, rule->upper,
+                                                    rule->maxiters, &low, &high);
+            kept.from = 0;
+            kept.to = count;
+            find_inside(x, count, low, high, &kept.from, &kept.to);
+        }
+    }
+    keep_nearest(x, count, rule, &kept);
+    NAME(drop_outside)(samples, n, x, count, &kept, n_rejected);
+}
+
+/* Reject by bounds: by standard deviation, by ERR or by median absolute deviation. */
+static NEVER_INLINE void
+NAME(reject_outside)(SAMPLE *samples,
+                     const SAMPLE *errors,
+                     size_t n,
+                     const struct offsky_rule *rule,
+                     int64_t *n_rejected,
+                     const struct average_scratch *s)
+{
+    double scale[WIDTH], mean[WIDTH];
+    uint16_t open[WIDTH + BATCH];
+    size_t n_open;
+    SAMPLE *sorted = s->sorted;
+    if (rule->method == OFFSKY_MAD) {
+        NAME(sort_tile)(samples, n, sorted);
+        n_open = NAME(find_far_by_mad)(samples, sorted, n, rule, scale, open);
+    } else {
+        if (rule->method == OFFSKY_SIGMA || rule->about_mean)
+            NAME(find_deviations)(samples, n, scale, mean);
+        if (rule->method == OFFSKY_ERROR)
+            NAME(find_median_errors)(samples, errors, n, sorted, scale);
+        n_open = NAME(find_far)(samples, n, rule, scale, rule->about_mean ? mean : NULL, open);
+    }
+    memset(open + n_open, 0, BATCH * sizeof *open); /* any pixel fills up the last batch */
+
+    for (size_t first = 0; first < n_open; first += BATCH) {
+        const size_t used = n_open - first < BATCH ? n_open - first : BATCH;
+        if (rule->method != OFFSKY_MAD) {
+            NAME(gather_columns)(samples, n, open + first, sorted);
+            NAME(sort_columns)(sorted, n, BATCH);
+        }
+        for (size_t b = 0; b < used; b++) {
+            const size_t p = open[first + b];
+            const SAMPLE *column = rule->method == OFFSKY_MAD ? sorted + p : sorted + b;
+            const size_t stride = rule->method == OFFSKY_MAD ? WIDTH : BATCH;
+            long count = 0;
+            for (size_t r = 0; r < n; r++)
+                s->column[r] = (double)column[r * stride];
+            while (count < (long)n && s->column[count] < HUGE_VAL)
+                count++;
+            if (count == 0)
+                continue;
+            if (rule->method == OFFSKY_MAD && count != (long)n)
+                scale[p] = mad_of(s->column, count);
+            if (rule->method != OFFSKY_ERROR || scale[p] < HUGE_VAL)
+                NAME(reject_in_pixel)(samples + p, n, s->column, count, scale[p], rule,
+                                      s->in_order, n_rejected);
+        }
+    }
+}
+
+/* Drop those that rank outside of [first, last) where `first` counts from either end: the
+ * lowest and highest of every pixel. */
+static NEVER_INLINE void
+NAME(reject_extremes)(SAMPLE *samples,
+                      size_t n,
+                      const struct offsky_rule *rule,
+                      int64_t *n_rejected,
+                      const struct average_scratch *s)
+{
+    SAMPLE low[WIDTH], high[WIDTH];
+    SAMPLE_BITS count[WIDTH], at_low[WIDTH], at_high[WIDTH];
+    SAMPLE *sorted = s->sorted;
+    int ties = 0;
+    NAME(count_samples)(samples, n, count);
+    NAME(sort_tile)(samples, n, sorted);
+    for (size_t p = 0; p < WIDTH; p++) {
+        const long there = (long)count[p];
+        long least = rule->min_keep > 1 ? rule->min_keep : 1;
+        least = least < there ? least : there;
+        const long k = rule->n_extremes < (there - least) / 2 ? rule->n_extremes
+                                                                : (there - least) / 2;
+        const long last = there ? there - 1 - k : 0;
+        low[p] = sorted[k * WIDTH + (long)p];
+        high[p] = sorted[last * WIDTH + (long)p];
+        at_low[p] = at_high[p] = 0;
+        for (long r = k - 1; r >= 0 && sorted[r * WIDTH + (long)p] == low[p]; r--)
+            at_low[p]++;
+        for (long r = last + 1; r < there && sorted[r * WIDTH + (long)p] == high[p]; r++)
+            at_high[p]++;
+        ties |= (at_low[p] | at_high[p]) != 0;
+    }
+    for (size_t r = 0; r < n; r++) {
+        SAMPLE *restrict row = samples + r * WIDTH;
+        SAMPLE_BITS rejected = 0;
+        for (size_t p = 0; p < WIDTH; p++) {
+            const int out = (row[p] < low[p]) | (row[p] > high[p]);
+            row[p] = out ? (SAMPLE)NAN : row[p];
+            rejected += out;
+        }
+        n_rejected[r] += rejected;
+    }
+    for (size_t p = 0; ties && p < WIDTH; p++) {
+        for (size_t r = 0; at_low[p]; r++)
+            if (samples[r * WIDTH + p] == low[p]) {
+                samples[r * WIDTH + p] = (SAMPLE)NAN;
+                n_rejected[r]++;
+                at_low[p]--;
+            }
+        for (size_t r = n - 1; at_high[p]; r--)
+            if (samples[r * WIDTH + p] == high[p]) {
+                samples[r * WIDTH + p] = (SAMPLE)NAN;
+                n_rejected[r]++;
+                at_high[p]--;
+            }
+    }
+}
