@@ -19,8 +19,10 @@ from jwst.pipeline import Image2Pipeline, Spec2Pipeline, calwebb_spec2
 from jwst.stpipe import Step
 from stdatamodels.jwst import datamodels
 
+import offsky
 from offsky import step as step_module
 from offsky.errors import ParameterError
+from offsky.option_table import OPTION_TABLE
 from offsky.step import BackgroundStep, install, uninstall
 from offsky.testing import file_digest, write_exposure
 
@@ -211,6 +213,69 @@ def test_no_exposure_type_with_a_reference_background_is_forgotten() -> None:
     # Spec2Pipeline counts NRC_GRISM among them, jwst's step does not.
     known = set(calwebb_spec2.EXP_TYPES_USING_REFBKGDS) - {"NRC_GRISM"}
     assert set(step_module._FROM_REFERENCE) == known
+
+
+# Options
+
+
+def test_the_parameters_are_jwst_s_and_the_options() -> None:
+    ours, theirs = BackgroundStep().get_pars(), jwst.background.BackgroundStep().get_pars()
+    added = {"profile", *(entry.name for entry in OPTION_TABLE)} - set(theirs)
+    assert set(ours) == set(theirs) | added
+    # "Not given" for all that a profile decides; sigma is then the 3 it has been.
+    assert {name for name in theirs if ours[name] != theirs[name]} <= {"sigma", "class", "name"}
+    assert BackgroundStep()._options() == offsky.Options()
+
+
+def test_options_are_step_parameters(files: Path) -> None:
+    backgrounds = ["one_rate.fits", "two_rate.fits", "four_rate.fits"]
+    call = BackgroundStep.call
+    assert value(call("target_rate.fits", backgrounds, combine="median")) == 8
+    assert value(call("target_rate.fits", backgrounds, target_scale="3", combine="median")) == 4
+    assert value(call("target_rate.fits", backgrounds, reject="minmax", n_extremes=1)) == 8
+
+    step = BackgroundStep(profile="offsky", bad_bits="DO_NOT_USE,4", sigma=2.0, bad_fraction=0.5)
+    expected = offsky.PROFILES["offsky"].changed(bad_bits=5, sigma=2.0, bad_fraction=0.5)
+    assert step._options() == expected
+    step.target_scale = "fit"
+    assert step._options() == expected.changed(target_scale="fit")
+    step.profile, step.mask_sources, step.maxiters = "jwst", True, 0
+    assert step._options().mask_sources
+    assert step._options().maxiters is None
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"bad_bits": "NO_SUCH_FLAG"}, "NO_SUCH_FLAG"),
+        ({"target_scale": "twice"}, "target_scale"),
+        ({"bad_fraction": 2.0}, "bad_fraction"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    files: Path, parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ParameterError, match=message):
+        BackgroundStep.call("target_rate.fits", "one_rate.fits", **parameters)
+
+
+def test_propagated_errors_are_in_both_products(files: Path) -> None:
+    for name, number in (("target", 10.0), ("one", 1.0), ("two", 2.0)):
+        write_exposure(
+            f"{name}_rate.fits", sci=np.full(SHAPE, number), err=0.1 * number, variances=True
+        )
+    with BackgroundStep.call(
+        "target_rate.fits",
+        ["one_rate.fits", "two_rate.fits"],
+        errors="propagate",
+        save_combined_background=True,
+    ) as result:
+        variance = 1.0 + (0.01 + 0.04) / 4
+        np.testing.assert_allclose(result.err, np.sqrt(variance), rtol=1e-6)
+        np.testing.assert_allclose(result.var_poisson, 0.75 * variance, rtol=1e-6)
+        np.testing.assert_allclose(result.var_rnoise, 0.25 * variance, rtol=1e-6)
+    with datamodels.open("target_combinedbackground.fits") as average:
+        np.testing.assert_allclose(average.var_poisson, 0.75 * 0.05 / 4, rtol=1e-6)
 
 
 # From the shell

@@ -2,13 +2,16 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from offsky.choices import choose_options
 from offsky.combine import count_threads
+from offsky.errors import ParameterError
 from offsky.modeljobs import average_model, subtract_model
-from offsky.options import Options
+from offsky.option_table import OPTION_TABLE
+from offsky.options import PROFILES, Options
 from offsky.outcome import SKIPPED
 from offsky.suitability import Policy
 
@@ -29,13 +32,40 @@ log = logging.getLogger(__name__)
 _FROM_REFERENCE = ("NIS_WFSS", "NRC_WFSS", "MIR_WFSS", "NIS_SOSS")
 
 
+def _spec() -> str:
+    """Return the parameters of the step, as ConfigObj reads them; those of jwst's are kept."""
+    lines = [
+        f"profile = option({_quoted(PROFILES)}, default='jwst')  # Set of options to begin with",
+    ]
+    for entry in OPTION_TABLE:
+        if entry.name == "maxiters":
+            continue  # jwst's own, to whom 0 is no limit
+        kind = {
+            "choice": f"option({_quoted(entry.choices)}, default=None)",
+            "number": "float(default=None)",
+            "count": "integer(default=None)",
+            "flags": "string(default=None)",
+            "scale": "string(default=None)",
+            "switch": "boolean(default=None)",
+        }[entry.kind]
+        lines.append(f"{entry.name} = {kind}  # {entry.help} None: {entry.defaults}")
+    return "\n".join(lines)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
 class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
     """Subtract background exposures from a target exposure.
 
     In the place of ``jwst.background.BackgroundStep``: the same alias, parameters,
-    inputs, statuses and products. Differences in the results are listed in
-    ``docs/parity.md``.
+    inputs, statuses and products, and offsky's options besides (``profile``, and the
+    fields of `offsky.Options`; None for the profile's value). Differences in the results
+    are listed in ``docs/parity.md``.
     """
+
+    spec = _spec()
 
     def process(self, step_input: Any, input_bkg_list: Any = None) -> Any:
         """Subtract the average of background exposures from the target.
@@ -58,9 +88,30 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
         with _logged_like_jwst():
             target, members = self._asn_get_data(self._association(step_input))
             if target.meta.exposure.type in _FROM_REFERENCE:
-                return super().process(step_input, input_bkg_list)
+                return self._from_reference(step_input, input_bkg_list)
             given = self.bkg_list if input_bkg_list is None else input_bkg_list
             return self._subtract(target, _listed(members["background"] or given))
+
+    def _from_reference(self, step_input: Any, input_bkg_list: Any) -> Any:
+        """Let jwst's step do the work, with its own default."""
+        given = self.sigma
+        self.sigma = PROFILES["jwst"].sigma if given is None else given
+        try:
+            return super().process(step_input, input_bkg_list)
+        finally:
+            self.sigma = given
+
+    def _options(self) -> Options:
+        """Return the options that the parameters say."""
+        given = {entry.name: getattr(self, entry.name) for entry in OPTION_TABLE}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        # To the parent, and to astropy, none below 1 is a limit.
+        if wanted.get("maxiters", 1) < 1:
+            wanted["maxiters"] = None
+        scale = wanted.get("target_scale")
+        if isinstance(scale, str) and scale != "fit":
+            wanted["target_scale"] = _number(scale)
+        return choose_options(self.profile, None, wanted)
 
     def set_primary_input(self, obj: Any, exclusive: bool = True) -> None:
         """Remember what products are named after.
@@ -97,12 +148,10 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             log.warning("no backgrounds given; nothing is subtracted")
             target.meta.cal_step.bkg_subtract = SKIPPED
             return target
-        # To the parent, and to astropy, none below 1 is a limit.
-        maxiters = None if self.maxiters is None or self.maxiters < 1 else self.maxiters
         subtracted = subtract_model(
             target,
             backgrounds,
-            options=Options(sigma=self.sigma, maxiters=maxiters),
+            options=self._options(),
             threads=count_threads(None),
             policy=Policy(force=True, all_or_nothing_tilt=True),
             whole=self.save_combined_background,
@@ -154,6 +203,13 @@ def _put_in_pipelines(step: type[Any]) -> None:
 
     for pipeline in (Image2Pipeline, Spec2Pipeline):
         pipeline.step_defs["bkg_subtract"] = step
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ParameterError(f"target_scale is {text!r}: give a number, or 'fit'") from None
 
 
 def _listed(backgrounds: Any) -> list[Any]:
