@@ -36,7 +36,6 @@ JOBS = {
     "offsky.names",
     "offsky.planning",
     "offsky.prepare",
-    "offsky.prepare",
     "offsky.programme",
 }
 TESTING = {"offsky.testing"}  # builders for tests, benchmarks and the demo: import nothing of ours

@@ -96,5 +96,7 @@ def _in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
-OPTION_TABLE = tuple(_entry(name, hint) for name, hint in get_type_hints(Options).items())
-"""Every field of `Options`, in order."""
+OPTION_TABLE = tuple(
+    _entry(name, hint) for name, hint in get_type_hints(Options).items() if name in _HELP
+)
+"""Every field of `Options` that decides pixels, in order."""

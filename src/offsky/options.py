@@ -1,7 +1,8 @@
 """How to average and subtract: the options, in one frozen object, and the named sets of them."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import isfinite, isnan
+from numbers import Integral, Real
 from typing import Any, Literal, Self, get_args
 
 from offsky.errors import ParameterError
@@ -14,6 +15,7 @@ Errors = Literal["none", "propagate"]
 FlagRule = Literal["or", "kept", "all"]
 Uncovered = Literal["keep", "nan"]
 Level = Literal["none", "offset", "scale"]
+Profile = Literal["jwst", "offsky"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "reject": get_args(Reject),
@@ -24,7 +26,22 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "dq": get_args(FlagRule),
     "uncovered": get_args(Uncovered),
     "level": get_args(Level),
+    "profile": get_args(Profile),
 }
+
+_KINDS: dict[str, type] = {
+    "sigma": Real,
+    "maxiters": Integral,
+    "sigma_lower": Real,
+    "sigma_upper": Real,
+    "n_extremes": Integral,
+    "min_keep": Integral,
+    "bad_bits": Integral,
+    "bad_fraction": Real,
+    "mask_sources": bool,
+}
+_KIND_NAMES = {Real: "a number", Integral: "a whole number", bool: "true or false"}
+_MAY_BE_NONE = {"maxiters", "sigma_lower", "sigma_upper", "bad_fraction"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +96,9 @@ class Options:
         Factor on the average when it is subtracted; "fit" to find it.
     mask_sources : bool
         Find sources in each background and leave them out.
+    profile : str
+        The set that the others were begun with, "jwst" or "offsky"; products name it. It
+        decides nothing, and options that differ in nothing else are equal.
 
     Raises
     ------
@@ -104,9 +124,11 @@ class Options:
     level: Level = "none"
     target_scale: float | Literal["fit"] = 1.0
     mask_sources: bool = False
+    profile: Profile = field(default="jwst", compare=False)
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self._check_kinds()
         for name in ("sigma", "sigma_lower", "sigma_upper"):
             value = getattr(self, name)
             if value is not None and (isnan(value) or value <= 0):
@@ -138,6 +160,20 @@ class Options:
                 f"target_scale is {self.target_scale}: give a finite factor, or 'fit'"
             )
 
+    def _check_kinds(self) -> None:
+        """Raise for a value of another kind, as other programs' JSON may have."""
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if value is None and name in _MAY_BE_NONE:
+                continue
+            # True is a number to Python, not to us.
+            is_bool = isinstance(value, bool)
+            if not isinstance(value, kind) or is_bool is not (kind is bool):
+                raise ParameterError(f"{name} is {value!r}: give {_KIND_NAMES[kind]}")
+        scale = self.target_scale
+        if scale != "fit" and (isinstance(scale, bool) or not isinstance(scale, Real)):
+            raise ParameterError(f"target_scale is {scale!r}: give a finite factor, or 'fit'")
+
     def changed(self, **changes: Any) -> Self:
         """Return these options with some of them changed."""
         return replace(self, **changes)
@@ -145,16 +181,21 @@ class Options:
     def differences(self, other: "Options") -> dict[str, Any]:
         """Return the options, by name, that are not those of `other`."""
         return {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if getattr(self, field.name) != getattr(other, field.name)
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.compare and getattr(self, each.name) != getattr(other, each.name)
         }
+
+    def beyond_profile(self) -> dict[str, Any]:
+        """Return the options, by name, that are not those of the profile."""
+        return self.differences(PROFILES[self.profile])
 
 
 PROFILES = {
     "jwst": Options(),
     # Chosen by measurement, see docs/choosing.md.
     "offsky": Options(
+        profile="offsky",
         reject="error",
         sigma=3.5,
         min_keep=1,
@@ -165,18 +206,3 @@ PROFILES = {
     ),
 }
 """Sets of options by name: what the JWST pipeline does, and what offsky recommends."""
-
-
-def nearest_profile(options: Options) -> tuple[str, dict[str, Any]]:
-    """Describe options by the profile with which they have most in common.
-
-    Returns
-    -------
-    name : str
-        Of the profile; of two as near, the first.
-    differences : dict
-        The options, by name, that are not the profile's.
-    """
-    found = {name: options.differences(profile) for name, profile in PROFILES.items()}
-    name = min(found, key=lambda each: len(found[each]))
-    return name, found[name]

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from offsky.assemble import Assembled
-from offsky.options import Options, nearest_profile
+from offsky.options import Options
+from offsky.target_scale import TargetScale
 
 COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
 
@@ -46,6 +47,8 @@ class Outcome:
     n_err_unknown : int
         Pixels whose background has no known error, so that the target's is as it was
         although errors were to be propagated.
+    target_scale, target_scale_error : float
+        The factor on the average, and its standard error where it was fitted.
     """
 
     status: str
@@ -63,10 +66,12 @@ class Outcome:
     elapsed_s: float
     options: Options = field(default_factory=Options)
     n_err_unknown: int = 0
+    target_scale: float = 1.0
+    target_scale_error: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the attributes by name, and the options' profile, ready for JSON."""
-        return {**asdict(self), "profile": nearest_profile(self.options)[0]}
+        """Return the attributes by name, ready for JSON."""
+        return asdict(self)
 
 
 def completed(
@@ -81,6 +86,7 @@ def completed(
     elapsed_s: float,
     options: Options,
     n_err_unknown: int = 0,
+    scale: TargetScale | None = None,
 ) -> Outcome:
     """Return the outcome of an average that was made."""
     return Outcome(
@@ -99,6 +105,8 @@ def completed(
         elapsed_s=elapsed_s,
         options=options,
         n_err_unknown=n_err_unknown,
+        target_scale=1.0 if scale is None else scale.factor,
+        target_scale_error=0.0 if scale is None else scale.error,
     )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from offsky.assemble import Assembled
 from offsky.metadata import Metadata
-from offsky.options import Options, nearest_profile
+from offsky.options import Options
 from offsky.suitability import Verdict
+from offsky.target_scale import TargetScale
 
 STATUS_KEYWORD = "S_BKDSUB"
 
@@ -31,7 +32,7 @@ OPTION_CARDS = {
     "bad_fraction": ("OFFBADFR", "fraction of bad samples for DO_NOT_USE"),
     "uncovered": ("OFFUNCOV", "what is done to uncovered pixels"),
     "level": ("OFFMATCH", "how backgrounds' levels are matched"),
-    "target_scale": ("OFFSCALE", "factor on the average, or fit"),
+    "target_scale": ("OFFSCALE", "factor on the averaged background"),
     "mask_sources": ("OFFMASK", "sources in backgrounds left out"),
 }
 """Keyword and comment of each option, where it is not its profile's."""
@@ -59,6 +60,8 @@ class Provenance:
         Pixels at which no sample was left.
     median_level : float or None
         Median of the average, None where it has no pixel.
+    scale : TargetScale or None
+        The factor on the average; None where it is not known (yet).
     """
 
     backgrounds: tuple[str, ...]
@@ -66,14 +69,16 @@ class Provenance:
     n_rejected: int = 0
     n_uncovered: int = 0
     median_level: float | None = None
+    scale: TargetScale | None = None
 
-    def with_results(self, assembled: Assembled) -> "Provenance":
+    def with_results(self, assembled: Assembled, scale: TargetScale | None = None) -> "Provenance":
         """Return the same with what is known once the average is made."""
         return replace(
             self,
             n_rejected=int(assembled.average.n_rejected.sum()),
             n_uncovered=assembled.n_uncovered,
             median_level=assembled.median_level,
+            scale=scale,
         )
 
     def cards(self) -> list[Card]:
@@ -83,16 +88,17 @@ class Provenance:
         laid out before they are known.
         """
         maxiters = -1 if self.options.maxiters is None else self.options.maxiters
-        profile, differences = nearest_profile(self.options)
+        differences = self.options.beyond_profile()
         return [
             ("OFFVER", version("offsky"), "offsky version that averaged the background"),
             ("OFFNBKG", len(self.backgrounds), "backgrounds averaged"),
-            ("OFFPROF", profile, "set of options, but for those named here"),
+            ("OFFPROF", self.options.profile, "set of options, but for those named here"),
             *(
-                (keyword, _card_value(differences[name]), comment)
+                (keyword, self._card_value(name, differences[name]), comment)
                 for name, (keyword, comment) in OPTION_CARDS.items()
                 if name in differences
             ),
+            *self._scale_error_card(),
             ("OFFSIGMA", self.options.sigma, f"clipping threshold [{_unit(self.options)}]"),
             ("OFFMAXIT", maxiters, "clipping passes at most (-1: no limit)"),
             ("OFFNREJ", self.n_rejected, "samples clipped"),
@@ -100,14 +106,22 @@ class Provenance:
             ("OFFLEVEL", self.median_level, "median of the averaged background"),
         ]
 
+    def _card_value(self, name: str, value: Any) -> Any:
+        if name == "target_scale" and value == "fit" and self.scale is not None:
+            return self.scale.factor
+        return "none" if value is None else value
+
+    def _scale_error_card(self) -> list[Card]:
+        """Return the card that a fitted factor has, and a given one has not."""
+        if self.options.target_scale != "fit":
+            return []
+        error = None if self.scale is None else self.scale.error
+        return [("OFFSCERR", error, "standard error of OFFSCALE, which was fitted")]
+
     def history(self) -> list[str]:
         """Return one line for each background, and what is to be known of the errors."""
         lines = [f"offsky background: {name}" for name in self.backgrounds]
         return [*lines, *CORRELATED] if self.options.errors == "propagate" else lines
-
-
-def _card_value(value: Any) -> Any:
-    return "none" if value is None else value
 
 
 def _unit(options: Options) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offsky.errors import OffskyError
-from offsky.options import Options, nearest_profile
+from offsky.options import Options
 from offsky.outcome import SKIPPED, Outcome
 
 
@@ -71,9 +71,8 @@ def render_json_list(outcomes: Sequence[Outcome | OffskyError]) -> str:
 
 def _options(options: Options) -> str:
     """Return the profile, and what differs from it."""
-    profile, differences = nearest_profile(options)
-    changed = [f"{name} {_in_words(value)}" for name, value in differences.items()]
-    return ", ".join([f"profile {profile}", *changed])
+    changed = [f"{name} {_in_words(value)}" for name, value in options.beyond_profile().items()]
+    return ", ".join([f"profile {options.profile}", *changed])
 
 
 def _in_words(value: object) -> str:

@@ -94,7 +94,7 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
 
     def _from_reference(self, step_input: Any, input_bkg_list: Any) -> Any:
         """Let jwst's step do the work, with its own default."""
-        given = self.sigma
+        given: Any = self.get_pars()["sigma"]
         self.sigma = PROFILES["jwst"].sigma if given is None else given
         try:
             return super().process(step_input, input_bkg_list)
