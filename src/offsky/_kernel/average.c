@@ -18,12 +18,11 @@ struct average_scratch {
     double *column, *in_order; /* (n,) */
 };
 
-/* One tile's sums over the kept samples: of values, of weights w and w^2, and of variances
- * times w^2 where these are known. */
+/* One tile's sums over the kept samples; where they have weights w, values times w,
+ * variances times w^2, w, w^2, and w^2 of those whose variance is known. */
 struct weighted {
-    double sci[WIDTH], variance[WIDTH];
+    struct sums sums;
     double weight[WIDTH], square[WIDTH], known_square[WIDTH];
-    int64_t n_kept[WIDTH], n_known[WIDTH];
 };
 
 /* The flags of a tile, turned back; 0 where missing. */
@@ -99,30 +98,38 @@ flag_bad(const struct offsky_plane *covers,
 
 /* Means from sums.  0 / 0 makes the NaN of a pixel without samples. */
 ALWAYS_INLINE void
-divide_by_weights(struct weighted *sums, const double *weights)
+divide_by_weights(struct weighted *w, const double *weights)
 {
     for (size_t p = 0; p < WIDTH; p++)
-        sums->sci[p] /= weights ? sums->weight[p] : (double)(int32_t)sums->n_kept[p];
+        w->sums.sci[p] /= weights ? w->weight[p] : (double)(int32_t)w->sums.n_kept[p];
 }
 
 /* Turn sums of variances into those of the average, or into errors; returns how many are
  * estimated.  See store_tile() for a kept sample whose variance is unknown. */
 static NEVER_INLINE int64_t
-variances_of_averages(struct weighted *sums, const struct offsky_more *more, int to_error)
+variances_of_averages(struct weighted *w, const struct offsky_more *more, int to_error)
 {
-    int64_t estimated = 0;
+    struct sums *sums = &w->sums;
+    int32_t estimated = 0;
     for (size_t p = 0; p < WIDTH; p++) {
-        const double n = (double)(int32_t)sums->n_kept[p];
-        const double known = (double)(int32_t)sums->n_known[p];
-        double variance = sums->variance[p];
-        if (more->weights)
-            variance = variance * sums->square[p] /
-                       (sums->known_square[p] * (sums->weight[p] * sums->weight[p]));
-        else
-            variance /= n * known;
-        const double factor = more->median_factors ? more->median_factors[sums->n_kept[p]] : 1.0;
-        sums->variance[p] = to_error ? sqrt(variance) * factor : variance * factor * factor;
+        const double n = (int32_t)sums->n_kept[p], known = (int32_t)sums->n_err[p];
         estimated += (known != n) & (known > 0.0);
+    }
+    if (more->weights)
+        for (size_t p = 0; p < WIDTH; p++)
+            sums->variance[p] = sums->variance[p] * w->square[p] /
+                                (w->known_square[p] * (w->weight[p] * w->weight[p]));
+    else
+        for (size_t p = 0; p < WIDTH; p++)
+            sums->variance[p] /= (double)(int32_t)sums->n_kept[p] * (double)(int32_t)sums->n_err[p];
+    if (to_error)
+        for (size_t p = 0; p < WIDTH; p++)
+            sums->variance[p] = sqrt(sums->variance[p]);
+    for (size_t p = 0; more->median_factors && p < WIDTH; p++) {
+        const double factor = more->median_factors[sums->n_kept[p]];
+        sums->variance[p] *= factor;
+        if (!to_error)
+            sums->variance[p] *= factor;
     }
     return estimated;
 }

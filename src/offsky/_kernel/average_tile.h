@@ -30,62 +30,94 @@ NAME(or_of_kept)(const SAMPLE *samples, const uint32_t *flags, size_t n, uint32_
         dq[p] = any_kept[p] ? dq[p] : all[p];
 }
 
-/* Sum of the variances of the kept samples, and how many they are; of ERR (`squared`) or
- * of variances proper. */
+/* Sums of what is kept: of the samples (`sci` set) and of the squares of `errors`, or of
+ * `errors` that are variances.  All arguments but pointers are constants. */
 ALWAYS_INLINE void
-NAME(add_up_variances)(const SAMPLE *samples, const SAMPLE *variances, size_t n, int squared,
-                       const double *weights, struct weighted *sums)
+NAME(add_up_weighted)(const SAMPLE *samples,
+                      const SAMPLE *errors,
+                      size_t n,
+                      const double *weights,
+                      int sci,
+                      int squared,
+                      struct weighted *w)
 {
     for (size_t p = 0; p < WIDTH; p += LANES) {
-        f64_lanes total = {0.0}, known_square = {0.0}, square = {0.0}, weight = {0.0};
-        i64_lanes n_known = {0};
-        for (size_t r = 0; r < n; r++) {
-            const f64_lanes x = NAME(read)(samples + r * WIDTH + p);
-            f64_lanes v = NAME(read)(variances + r * WIDTH + p);
-            const i64_lanes kept = x == x, known = (v == v) & kept;
-            if (squared)
-                v *= v;
-            n_known -= known;
-            if (weights) {
-                const f64_lanes w = (f64_lanes){0.0} + weights[r], w2 = w * w;
-                total += where(known, w2 * v);
-                known_square += where(known, w2);
-                square += where(kept, w2);
-                weight += where(kept, w);
-            } else {
-                total += where(known, v);
-            }
-        }
-        memcpy(sums->variance + p, &total, sizeof total);
-        memcpy(sums->known_square + p, &known_square, sizeof known_square);
-        memcpy(sums->square + p, &square, sizeof square);
-        memcpy(sums->weight + p, &weight, sizeof weight);
-        memcpy(sums->n_known + p, &n_known, sizeof n_known);
-    }
-}
-
-/* Sums of the kept samples, weighted or not, and their number. */
-ALWAYS_INLINE void
-NAME(add_up_kept)(const SAMPLE *samples, size_t n, const double *weights, struct weighted *sums)
-{
-    for (size_t p = 0; p < WIDTH; p += LANES) {
-        f64_lanes sci = {0.0}, weight = {0.0};
-        i64_lanes n_kept = {0};
+        f64_lanes value = {0.0}, variance = {0.0};
+        f64_lanes weight = {0.0}, square = {0.0}, known_square = {0.0};
+        i64_lanes n_kept = {0}, n_err = {0};
         for (size_t r = 0; r < n; r++) {
             const f64_lanes x = NAME(read)(samples + r * WIDTH + p);
             const i64_lanes kept = x == x;
+            const f64_lanes one = (f64_lanes){0.0} + (weights ? weights[r] : 1.0);
             n_kept -= kept;
-            if (weights) {
-                const f64_lanes w = (f64_lanes){0.0} + weights[r];
-                sci += where(kept, w * x);
-                weight += where(kept, w);
-            } else {
-                sci += where(kept, x);
+            if (sci)
+                value += where(kept, one * x);
+            weight += where(kept, one);
+            square += where(kept, one * one);
+            if (errors) {
+                const f64_lanes e = NAME(read)(errors + r * WIDTH + p);
+                const i64_lanes known = (e == e) & kept;
+                const f64_lanes v = squared ? e * e : e;
+                variance += where(known, one * one * v);
+                known_square += where(known, one * one);
+                n_err -= known;
             }
         }
-        memcpy(sums->sci + p, &sci, sizeof sci);
-        memcpy(sums->weight + p, &weight, sizeof weight);
-        memcpy(sums->n_kept + p, &n_kept, sizeof n_kept);
+        if (sci)
+            memcpy(w->sums.sci + p, &value, sizeof value);
+        memcpy(w->sums.variance + p, &variance, sizeof variance);
+        memcpy(w->sums.n_kept + p, &n_kept, sizeof n_kept);
+        memcpy(w->sums.n_err + p, &n_err, sizeof n_err);
+        memcpy(w->weight + p, &weight, sizeof weight);
+        memcpy(w->square + p, &square, sizeof square);
+        memcpy(w->known_square + p, &known_square, sizeof known_square);
+    }
+}
+
+/* All sums but those of variances proper. */
+static NEVER_INLINE void
+NAME(add_up_kept)(const SAMPLE *samples,
+                  const SAMPLE *errors,
+                  size_t n,
+                  const double *weights,
+                  struct weighted *w)
+{
+    if (weights && errors)
+        NAME(add_up_weighted)(samples, errors, n, weights, 1, 1, w);
+    else if (weights)
+        NAME(add_up_weighted)(samples, NULL, n, weights, 1, 1, w);
+    else if (errors)
+        for (size_t p = 0; p < WIDTH; p += LANES)
+            NAME(add_up)(samples, errors, n, &w->sums, p);
+    else
+        for (size_t p = 0; p < WIDTH; p += LANES)
+            NAME(add_up)(samples, NULL, n, &w->sums, p);
+}
+
+/* The sums of variances proper. */
+static NEVER_INLINE void
+NAME(add_up_variances)(const SAMPLE *samples,
+                       const SAMPLE *variances,
+                       size_t n,
+                       const double *weights,
+                       struct weighted *w)
+{
+    if (weights) {
+        NAME(add_up_weighted)(samples, variances, n, weights, 0, 0, w);
+        return;
+    }
+    for (size_t p = 0; p < WIDTH; p += LANES) {
+        f64_lanes variance = {0.0};
+        i64_lanes n_known = {0};
+        for (size_t r = 0; r < n; r++) {
+            const f64_lanes x = NAME(read)(samples + r * WIDTH + p);
+            const f64_lanes v = NAME(read)(variances + r * WIDTH + p);
+            const i64_lanes known = (v == v) & (x == x);
+            variance += where(known, v);
+            n_known -= known;
+        }
+        memcpy(w->sums.variance + p, &variance, sizeof variance);
+        memcpy(w->sums.n_err + p, &n_known, sizeof n_known);
     }
 }
 
@@ -110,8 +142,8 @@ NAME(average_any_tile)(const struct offsky_stack *stack,
                        const struct average_scratch *s)
 {
     const size_t n = stack->n_exposures;
-    SAMPLE *samples = s->samples, *errors = s->errors;
-    struct weighted sums;
+    SAMPLE *samples = s->samples, *errors = stack->err ? s->errors : NULL;
+    struct weighted w;
     uint32_t dq[WIDTH];
 
     NAME(load_rows)(stack->sci, n, start, count, samples);
@@ -119,44 +151,33 @@ NAME(average_any_tile)(const struct offsky_stack *stack,
         load_flags(stack, start, count, s->flags);
         NAME(leave_out_flagged)(samples, s->flags, n, rule->bad_bits);
     }
-    if (stack->err)
+    if (errors)
         NAME(load_rows)(stack->err, n, start, count, errors);
     if (rule->maxiters != 0) {
         if (rule->method == OFFSKY_MINMAX)
             NAME(reject_extremes)(samples, n, rule, result->n_rejected, s);
-        else if (rule->method != OFFSKY_NONE && (rule->method != OFFSKY_ERROR || stack->err))
+        else if (rule->method != OFFSKY_NONE && (rule->method != OFFSKY_ERROR || errors))
             NAME(reject_outside)(samples, errors, n, rule, result->n_rejected, s);
     }
 
-    if (more->weights)
-        NAME(add_up_kept)(samples, n, more->weights, &sums);
-    else
-        NAME(add_up_kept)(samples, n, NULL, &sums);
+    NAME(add_up_kept)(samples, errors, n, more->weights, &w);
     for (size_t p = 0; p < count; p++)
-        result->n_kept[start + p] = (uint16_t)sums.n_kept[p];
+        result->n_kept[start + p] = (uint16_t)w.sums.n_kept[p];
     if (more->median_factors)
-        NAME(find_medians)(samples, n, s->sorted, sums.n_kept, sums.sci);
+        NAME(find_medians)(samples, n, s->sorted, w.sums.n_kept, w.sums.sci);
     else
-        divide_by_weights(&sums, more->weights);
-    store_reals(result->sci, result->wide, start, count, sums.sci);
-
-    if (result->err && stack->err) {
-        if (more->weights)
-            NAME(add_up_variances)(samples, errors, n, 1, more->weights, &sums);
-        else
-            NAME(add_up_variances)(samples, errors, n, 1, NULL, &sums);
-        *result->n_err_estimated += variances_of_averages(&sums, more, 1);
-        store_reals(result->err, result->wide, start, count, sums.variance);
+        divide_by_weights(&w, more->weights);
+    store_reals(result->sci, result->wide, start, count, w.sums.sci);
+    if (result->err && errors) {
+        *result->n_err_estimated += variances_of_averages(&w, more, 1);
+        store_reals(result->err, result->wide, start, count, w.sums.variance);
     }
     for (int i = 0; i < 2; i++)
         if (variances[i] && more->variances[i]) {
-            NAME(load_rows)(more->variances[i], n, start, count, errors);
-            if (more->weights)
-                NAME(add_up_variances)(samples, errors, n, 0, more->weights, &sums);
-            else
-                NAME(add_up_variances)(samples, errors, n, 0, NULL, &sums);
-            variances_of_averages(&sums, more, 0);
-            store_reals(variances[i], result->wide, start, count, sums.variance);
+            NAME(load_rows)(more->variances[i], n, start, count, s->errors);
+            NAME(add_up_variances)(samples, s->errors, n, more->weights, &w);
+            variances_of_averages(&w, more, 0);
+            store_reals(variances[i], result->wide, start, count, w.sums.variance);
         }
 
     if (!result->dq)

@@ -13,6 +13,21 @@ struct range {
     double centre;
 };
 
+/* Lane by lane; the second where they do not compare. */
+ALWAYS_INLINE f64_lanes
+larger(f64_lanes a, f64_lanes b)
+{
+    const i64_lanes first = a > b;
+    return (f64_lanes)((i64_lanes)where(first, a) | (i64_lanes)where(~first, b));
+}
+
+ALWAYS_INLINE f64_lanes
+smaller(f64_lanes a, f64_lanes b)
+{
+    const i64_lanes first = a < b;
+    return (f64_lanes)((i64_lanes)where(first, a) | (i64_lanes)where(~first, b));
+}
+
 static inline double
 middle_of(const double *x, long count)
 {
@@ -25,8 +40,18 @@ middle_of(const double *x, long count)
 static inline double
 kth_distance(const double *x, long count, double centre, long k)
 {
-    double least = HUGE_VAL;
-    for (long i = 0; i + k < count; i++) {
+    f64_lanes leasts = (f64_lanes){0.0} + HUGE_VAL;
+    long i = 0;
+    for (; i + k + LANES <= count; i += LANES) {
+        f64_lanes left, right;
+        memcpy(&left, x + i, sizeof left);
+        memcpy(&right, x + i + k, sizeof right);
+        leasts = smaller(leasts, larger(centre - left, right - centre));
+    }
+    double least = leasts[0];
+    for (int l = 1; l < LANES; l++)
+        least = leasts[l] < least ? leasts[l] : least;
+    for (; i + k < count; i++) {
         const double left = centre - x[i], right = x[i + k] - centre;
         const double farther = left > right ? left : right;
         least = farther < least ? farther : least;

@@ -15,13 +15,20 @@ NAME(count_samples)(const SAMPLE *samples, size_t n, SAMPLE_BITS *restrict count
             count[p] += samples[r * WIDTH + p] == samples[r * WIDTH + p];
 }
 
+/* Sort all columns of a tile. */
+static NEVER_INLINE void
+NAME(sort_rows)(SAMPLE *rows, size_t n)
+{
+    NAME(sort_columns)(rows, n, WIDTH);
+}
+
 /* The tile with its columns sorted, missing samples to the end. */
 ALWAYS_INLINE void
 NAME(sort_tile)(const SAMPLE *samples, size_t n, SAMPLE *restrict sorted)
 {
     for (size_t i = 0; i < n * WIDTH; i++)
         sorted[i] = samples[i] == samples[i] ? samples[i] : (SAMPLE)HUGE_VAL;
-    NAME(sort_columns)(sorted, n, WIDTH);
+    NAME(sort_rows)(sorted, n);
 }
 
 /* Median of the first `count` of a sorted column of the tile. */
@@ -47,7 +54,7 @@ NAME(find_median_errors)(
             sorted[i] = known ? e : (SAMPLE)HUGE_VAL;
             count[p] += known;
         }
-    NAME(sort_columns)(sorted, n, WIDTH);
+    NAME(sort_rows)(sorted, n);
     for (size_t p = 0; p < WIDTH; p++)
         scale[p] = count[p] ? NAME(column_median)(sorted + p, (size_t)count[p]) : HUGE_VAL;
 }
@@ -130,10 +137,7 @@ NAME(kth_distances)(const SAMPLE *sorted, size_t n, f64_lanes centre, size_t k)
     for (size_t i = 0; i + k < n; i++) {
         const f64_lanes left = centre - NAME(read)(sorted + i * WIDTH);
         const f64_lanes right = NAME(read)(sorted + (i + k) * WIDTH) - centre;
-        const i64_lanes more = left > right;
-        const f64_lanes farther = where(more, left) + where(~more, right);
-        const i64_lanes nearer = farther < least;
-        least = where(nearer, farther) + where(~nearer, least);
+        least = smaller(larger(left, right), least);
     }
     return least;
 }
@@ -175,54 +179,81 @@ NAME(find_far_by_mad)(const SAMPLE *samples,
     return n_open;
 }
 
-/* Make those of one pixel NaN that are not in the range of its sorted samples x[0..count).
- * Of equal samples the first of the exposures is the lowest. */
-ALWAYS_INLINE void
-NAME(drop_outside)(SAMPLE *samples,
-                   size_t n,
-                   const double *x,
-                   long count,
-                   const struct range *kept,
-                   int64_t *n_rejected)
+/* Drop the samples of a tile below `low` or above `high` of their pixel. */
+static NEVER_INLINE void
+NAME(drop_outside)(
+    SAMPLE *samples, size_t n, const SAMPLE *low, const SAMPLE *high, int64_t *n_rejected)
 {
-    const int any = kept->from < kept->to;
-    const double low = any ? x[kept->from] : HUGE_VAL, high = any ? x[kept->to - 1] : -HUGE_VAL;
     for (size_t r = 0; r < n; r++) {
-        const double v = (double)samples[r * WIDTH];
-        const int out = (v < low) | (v > high);
-        samples[r * WIDTH] = out ? (SAMPLE)NAN : samples[r * WIDTH];
-        n_rejected[r] += out;
+        SAMPLE *restrict row = samples + r * WIDTH;
+        SAMPLE_BITS rejected = 0;
+        for (size_t p = 0; p < WIDTH; p++) {
+            const int out = (row[p] < low[p]) | (row[p] > high[p]);
+            row[p] = out ? (SAMPLE)NAN : row[p];
+            rejected += out;
+        }
+        n_rejected[r] += rejected;
     }
-    if (!any)
-        return;
-    long surplus = 0;
-    while (kept->from - surplus > 0 && x[kept->from - surplus - 1] == low)
-        surplus++;
-    for (size_t r = 0; surplus; r++)
-        if ((double)samples[r * WIDTH] == low) {
-            samples[r * WIDTH] = (SAMPLE)NAN;
-            n_rejected[r]++;
-            surplus--;
-        }
-    while (kept->to + surplus < count && x[kept->to + surplus] == high)
-        surplus++;
-    for (size_t r = n - 1; surplus; r--)
-        if ((double)samples[r * WIDTH] == high) {
-            samples[r * WIDTH] = (SAMPLE)NAN;
-            n_rejected[r]++;
-            surplus--;
-        }
 }
 
-/* Reject in one pixel, given its sorted column x[0..count). */
+/* Drop some of the samples of one pixel that equal `value`, the first of the exposures or
+ * the last. */
+static NEVER_INLINE void
+NAME(drop_equal)(
+    SAMPLE *samples, size_t n, SAMPLE value, long n_dropped, int from_last, int64_t *n_rejected)
+{
+    for (size_t i = 0; n_dropped && i < n; i++) {
+        const size_t r = from_last ? n - 1 - i : i;
+        if (samples[r * WIDTH] == value) {
+            samples[r * WIDTH] = (SAMPLE)NAN;
+            n_rejected[r]++;
+            n_dropped--;
+        }
+    }
+}
+
+/* Put the ends of a range of the sorted x[0..count) in `low` and `high`; of samples equal
+ * to them drop those of lower and higher rank.  The first of the exposures ranks lowest. */
 ALWAYS_INLINE void
-NAME(reject_in_pixel)(SAMPLE *samples,
+NAME(set_range)(SAMPLE *samples,
+                size_t n,
+                const double *x,
+                long count,
+                const struct range *kept,
+                SAMPLE *low,
+                SAMPLE *high,
+                int64_t *n_rejected)
+{
+    if (kept->from >= kept->to) {
+        *low = (SAMPLE)HUGE_VAL;
+        *high = -(SAMPLE)HUGE_VAL;
+        return;
+    }
+    const double least = x[kept->from], most = x[kept->to - 1];
+    long below = kept->from, above = kept->to;
+    while (below > 0 && x[below - 1] == least)
+        below--;
+    while (above < count && x[above] == most)
+        above++;
+    *low = (SAMPLE)least;
+    *high = (SAMPLE)most;
+    if (below < kept->from)
+        NAME(drop_equal)(samples, n, *low, kept->from - below, 0, n_rejected);
+    if (above > kept->to)
+        NAME(drop_equal)(samples, n, *high, above - kept->to, 1, n_rejected);
+}
+
+/* Settle what is kept of one pixel, given its sorted column x[0..count). */
+ALWAYS_INLINE void
+NAME(settle_pixel_by)(const struct offsky_rule *rule,
+                      SAMPLE *samples,
                       size_t n,
                       const double *x,
                       long count,
                       double scale,
-                      const struct offsky_rule *rule,
                       double *in_order,
+                      SAMPLE *low,
+                      SAMPLE *high,
                       int64_t *n_rejected)
 {
     struct range kept = {0, count, 0.0};
@@ -238,16 +269,16 @@ NAME(reject_in_pixel)(SAMPLE *samples,
         if (rule->about_mean) {
             settle_about_mean(x, in_order, count, scale, rule, &kept);
         } else {
-            double low, high;
+            double from, to;
             kept.centre = bounds_in_reference_order(in_order, count, rule->lower, rule->upper,
-                                                    rule->maxiters, &low, &high);
+                                                    rule->maxiters, &from, &to);
             kept.from = 0;
             kept.to = count;
-            find_inside(x, count, low, high, &kept.from, &kept.to);
+            find_inside(x, count, from, to, &kept.from, &kept.to);
         }
     }
     keep_nearest(x, count, rule, &kept);
-    NAME(drop_outside)(samples, n, x, count, &kept, n_rejected);
+    NAME(set_range)(samples, n, x, count, &kept, low, high, n_rejected);
 }
 
 /* Reject by bounds: by standard deviation, by ERR or by median absolute deviation. */
@@ -260,6 +291,7 @@ NAME(reject_outside)(SAMPLE *samples,
                      const struct average_scratch *s)
 {
     double scale[WIDTH], mean[WIDTH];
+    SAMPLE low[WIDTH], high[WIDTH];
     uint16_t open[WIDTH + BATCH];
     size_t n_open;
     SAMPLE *sorted = s->sorted;
@@ -273,7 +305,13 @@ NAME(reject_outside)(SAMPLE *samples,
             NAME(find_median_errors)(samples, errors, n, sorted, scale);
         n_open = NAME(find_far)(samples, n, rule, scale, rule->about_mean ? mean : NULL, open);
     }
+    if (!n_open)
+        return;
     memset(open + n_open, 0, BATCH * sizeof *open); /* any pixel fills up the last batch */
+    for (size_t p = 0; p < WIDTH; p++) {
+        low[p] = -(SAMPLE)HUGE_VAL;
+        high[p] = (SAMPLE)HUGE_VAL;
+    }
 
     for (size_t first = 0; first < n_open; first += BATCH) {
         const size_t used = n_open - first < BATCH ? n_open - first : BATCH;
@@ -285,24 +323,24 @@ NAME(reject_outside)(SAMPLE *samples,
             const size_t p = open[first + b];
             const SAMPLE *column = rule->method == OFFSKY_MAD ? sorted + p : sorted + b;
             const size_t stride = rule->method == OFFSKY_MAD ? WIDTH : BATCH;
-            long count = 0;
             for (size_t r = 0; r < n; r++)
                 s->column[r] = (double)column[r * stride];
-            while (count < (long)n && s->column[count] < HUGE_VAL)
-                count++;
+            long count = (long)n;
+            while (count > 0 && s->column[count - 1] == HUGE_VAL)
+                count--;
             if (count == 0)
                 continue;
             if (rule->method == OFFSKY_MAD && count != (long)n)
                 scale[p] = mad_of(s->column, count);
             if (rule->method != OFFSKY_ERROR || scale[p] < HUGE_VAL)
-                NAME(reject_in_pixel)(samples + p, n, s->column, count, scale[p], rule,
-                                      s->in_order, n_rejected);
+                NAME(settle_pixel_by)(rule, samples + p, n, s->column, count, scale[p],
+                                      s->in_order, &low[p], &high[p], n_rejected);
         }
     }
+    NAME(drop_outside)(samples, n, low, high, n_rejected);
 }
 
-/* Drop those that rank outside of [first, last) where `first` counts from either end: the
- * lowest and highest of every pixel. */
+/* Drop the lowest and the highest of every pixel. */
 static NEVER_INLINE void
 NAME(reject_extremes)(SAMPLE *samples,
                       size_t n,
@@ -311,49 +349,29 @@ NAME(reject_extremes)(SAMPLE *samples,
                       const struct average_scratch *s)
 {
     SAMPLE low[WIDTH], high[WIDTH];
-    SAMPLE_BITS count[WIDTH], at_low[WIDTH], at_high[WIDTH];
-    SAMPLE *sorted = s->sorted;
-    int ties = 0;
+    SAMPLE_BITS count[WIDTH];
+    const SAMPLE *sorted = s->sorted;
     NAME(count_samples)(samples, n, count);
-    NAME(sort_tile)(samples, n, sorted);
+    NAME(sort_tile)(samples, n, s->sorted);
     for (size_t p = 0; p < WIDTH; p++) {
         const long there = (long)count[p];
-        long least = rule->min_keep > 1 ? rule->min_keep : 1;
-        least = least < there ? least : there;
-        const long k = rule->n_extremes < (there - least) / 2 ? rule->n_extremes
-                                                                : (there - least) / 2;
-        const long last = there ? there - 1 - k : 0;
-        low[p] = sorted[k * WIDTH + (long)p];
+        const long least = rule->min_keep > 1 ? rule->min_keep : 1;
+        const long most = there > least ? (there - least) / 2 : 0;
+        const long first = rule->n_extremes < most ? rule->n_extremes : most;
+        const long last = there > 0 ? there - first - 1 : 0;
+        low[p] = sorted[first * WIDTH + (long)p];
         high[p] = sorted[last * WIDTH + (long)p];
-        at_low[p] = at_high[p] = 0;
-        for (long r = k - 1; r >= 0 && sorted[r * WIDTH + (long)p] == low[p]; r--)
-            at_low[p]++;
-        for (long r = last + 1; r < there && sorted[r * WIDTH + (long)p] == high[p]; r++)
-            at_high[p]++;
-        ties |= (at_low[p] | at_high[p]) != 0;
+
+        /* Samples equal to the ends of what is kept, but of ranks outside. */
+        long below = first, above = last;
+        while (below > 0 && sorted[(below - 1) * WIDTH + (long)p] == low[p])
+            below--;
+        while (above + 1 < there && sorted[(above + 1) * WIDTH + (long)p] == high[p])
+            above++;
+        if (below < first)
+            NAME(drop_equal)(samples + p, n, low[p], first - below, 0, n_rejected);
+        if (above > last)
+            NAME(drop_equal)(samples + p, n, high[p], above - last, 1, n_rejected);
     }
-    for (size_t r = 0; r < n; r++) {
-        SAMPLE *restrict row = samples + r * WIDTH;
-        SAMPLE_BITS rejected = 0;
-        for (size_t p = 0; p < WIDTH; p++) {
-            const int out = (row[p] < low[p]) | (row[p] > high[p]);
-            row[p] = out ? (SAMPLE)NAN : row[p];
-            rejected += out;
-        }
-        n_rejected[r] += rejected;
-    }
-    for (size_t p = 0; ties && p < WIDTH; p++) {
-        for (size_t r = 0; at_low[p]; r++)
-            if (samples[r * WIDTH + p] == low[p]) {
-                samples[r * WIDTH + p] = (SAMPLE)NAN;
-                n_rejected[r]++;
-                at_low[p]--;
-            }
-        for (size_t r = n - 1; at_high[p]; r--)
-            if (samples[r * WIDTH + p] == high[p]) {
-                samples[r * WIDTH + p] = (SAMPLE)NAN;
-                n_rejected[r]++;
-                at_high[p]--;
-            }
-    }
+    NAME(drop_outside)(samples, n, low, high, n_rejected);
 }
