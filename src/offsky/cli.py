@@ -70,6 +70,18 @@ def _averaging_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return pixel_options(command)
 
 
+_mask_option = click.option(
+    "--mask",
+    "masks",
+    type=_PATH,
+    multiple=True,
+    metavar="FILE",
+    callback=lambda ctx, param, masks: [None if str(m) == "none" else m for m in masks],
+    help="FITS image that is not zero where a background is to be left out. Once for each "
+    "background, in their order; none for no mask.",
+)
+
+
 @cli.command()
 @click.argument("target", type=_PATH, metavar="TARGET|ASN.json")
 @click.argument("backgrounds", type=_PATH, nargs=-1)
@@ -90,6 +102,7 @@ def _averaging_options(command: Callable[..., Any]) -> Callable[..., Any]:
     is_flag=True,
     help="Let members of the association lie outside its folder.",
 )
+@_mask_option
 @_averaging_options
 def subtract(
     target: Path,
@@ -115,6 +128,8 @@ def subtract(
     if target.suffix.lower() == ".json":
         if backgrounds:
             raise click.UsageError("an association names its backgrounds itself")
+        if how.pop("masks"):
+            raise click.UsageError("--mask is for backgrounds named on the command line")
         _subtract_association(target, output or Path(), as_json, save_combined, allow_outside, how)
         return
     if allow_outside:
@@ -177,6 +192,7 @@ def _subtract_association(
 @cli.command()
 @click.argument("backgrounds", type=_PATH, nargs=-1, required=True)
 @click.option("-o", "--output", type=_PATH, required=True, help="File to write.")
+@_mask_option
 @_averaging_options
 def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **how: Any) -> None:
     """Average BACKGROUNDS into one file, to look at or to use as a background.

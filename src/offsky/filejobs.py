@@ -20,12 +20,14 @@ from offsky.io.average_file import set_cards, write_average
 from offsky.io.exposures import opened
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_copy import FitsCopy
+from offsky.io.mask import apply_masks
 from offsky.io.models import is_asdf
 from offsky.io.output import atomic_output, check_output
-from offsky.io.product import new_header, start_copy
+from offsky.io.product import new_header, start_copy, subtract_whole
 from offsky.names import combined_name, output_name
 from offsky.options import Options
 from offsky.outcome import Outcome, completed, skipped
+from offsky.prepare import find_scale, fits_scale, prepare
 from offsky.provenance import (
     Provenance,
     average_metadata,
@@ -50,6 +52,7 @@ def subtract_file(
     overwrite: bool = False,
     force: bool = False,
     combined_path: StrPath | None = None,
+    masks: Sequence[StrPath | None] = (),
     threads: int | None = None,
     progress: Progress | None = None,
     **changes: Unpack[Changes],
@@ -83,6 +86,9 @@ def subtract_file(
         given twice, or the target has been subtracted before.
     combined_path : path-like or None
         Where to write the average itself; None for nowhere.
+    masks : sequence of (path-like or None)
+        For each background in turn a FITS image of its shape, not zero where it is to
+        be left out, or None. Empty for no masks.
     threads : int or None
         Threads to use; None for one a core. The result does not depend on it.
     progress : callable or None
@@ -126,6 +132,7 @@ def subtract_file(
             overwrite=overwrite,
             policy=Policy(force=force),
             combined=combined,
+            masks=masks,
             threads=n_threads,
             progress=progress,
         )
@@ -138,7 +145,7 @@ def subtract_file(
     ):
         check_target(target)
         choice = choose_backgrounds(
-            target, backgrounds, policy=Policy(force=force), options=chosen
+            target, apply_masks(backgrounds, masks), policy=Policy(force=force), options=chosen
         )
         provenance = Provenance(choice.names, chosen)
         with atomic_output(output, overwrite=overwrite) as part:
@@ -151,18 +158,23 @@ def subtract_file(
                 elapsed = time.perf_counter() - started
                 return skipped(target.name, choice.dropped, str(output), elapsed, chosen)
 
+            exposures = prepare(choice.exposures, chosen, threads=n_threads)
             with closing(start_copy(target, part, header, Subtraction.of(chosen))) as copy:
                 assembled = assemble(
-                    choice.exposures,
+                    exposures,
                     options=chosen,
                     threads=n_threads,
-                    whole=combined is not None,
-                    weights=weigh(choice.exposures, chosen, n_threads),
-                    consume=copy.subtract,
+                    whole=combined is not None or fits_scale(chosen),
+                    weights=weigh(exposures, chosen, n_threads),
+                    consume=None if fits_scale(chosen) else copy.subtract,
                     alongside=[copy.copy_rest],
                     progress=progress,
                 )
-                provenance = provenance.with_results(assembled)
+                scale = find_scale(target, assembled.average, chosen)
+                if fits_scale(chosen):
+                    copy.scale = scale.factor
+                    subtract_whole(copy, target.shape[-2], assembled.average)
+                provenance = provenance.with_results(assembled, scale)
                 set_cards(header, provenance)
                 copy.finish()
             if combined is not None:
@@ -188,6 +200,7 @@ def subtract_file(
         elapsed_s=time.perf_counter() - started,
         options=chosen,
         n_err_unknown=copy.n_err_unknown,
+        scale=scale,
     )
 
 
@@ -260,6 +273,7 @@ def average_file(
     options: Options | None = None,
     overwrite: bool = False,
     force: bool = False,
+    masks: Sequence[StrPath | None] = (),
     threads: int | None = None,
     progress: Progress | None = None,
     **changes: Unpack[Changes],
@@ -273,7 +287,7 @@ def average_file(
     output_path : path-like
         The FITS file to write, with SCI, ERR and DQ of shape (ny, nx). A pixel
         without any sample is NaN in SCI and ERR.
-    profile, options, overwrite, force, threads, progress, changes
+    profile, options, overwrite, force, masks, threads, progress, changes
         As for `subtract_file`.
 
     Returns
@@ -297,13 +311,16 @@ def average_file(
         raise ParameterError(f"{output}: an average is written as FITS; name it .fits")
     check_output(output, inputs=files, overwrite=overwrite)
     with opened(files, variances=chosen.errors == "propagate") as backgrounds:
-        choice = choose_backgrounds(None, backgrounds, policy=Policy(force=force), options=chosen)
+        choice = choose_backgrounds(
+            None, apply_masks(backgrounds, masks), policy=Policy(force=force), options=chosen
+        )
+        exposures = prepare(choice.exposures, chosen, threads=n_threads)
         assembled = assemble(
-            choice.exposures,
+            exposures,
             options=chosen,
             threads=n_threads,
             whole=True,
-            weights=weigh(choice.exposures, chosen, n_threads),
+            weights=weigh(exposures, chosen, n_threads),
             progress=progress,
         )
         first = backgrounds[0]

@@ -30,9 +30,11 @@ from offsky.io.product import new_header, start_copy, subtract_whole
 from offsky.outcome import FAILED, Outcome, ProductOutcome, completed, skipped
 from offsky.placed import PlacedExposure
 from offsky.plan import Kind, PlannedProduct
+from offsky.prepare import find_scale, fits_scale, prepare, prepares
 from offsky.provenance import Provenance
 from offsky.stream import each_block
 from offsky.suitability import Policy
+from offsky.target_scale import TargetScale
 from offsky.weights import weigh
 
 log = logging.getLogger(__name__)
@@ -129,6 +131,8 @@ class _Product:
         self._mark = self._fingerprint()
         self._checksum = self._fingerprint(checksum=True) if job.checksum else None
         self.choice = Choice([], ())
+        given = planned.options.target_scale
+        self._scale = TargetScale(1.0 if given == "fit" else float(given))
         self.how = Subtraction.of(planned.options)
 
     def _fingerprint(self, *, checksum: bool = False) -> str:
@@ -187,10 +191,15 @@ class _Product:
             self.abandon(error)
             raise
 
+    def find_scale(self, assembled: Assembled) -> None:
+        """Find the factor on the average, where it is not given."""
+        self._scale = find_scale(self.target, assembled.average, self.planned.options)
+        self.copy.scale = self._scale.factor
+
     def finish(self, assembled: Assembled) -> ProductOutcome:
         """Complete its file and its record."""
         try:
-            self._provenance = self._provenance.with_results(assembled)
+            self._provenance = self._provenance.with_results(assembled, self._scale)
             set_cards(self._header, self._provenance)
             self.copy.finish()
             self._check_unchanged()
@@ -210,6 +219,7 @@ class _Product:
                 elapsed_s=time.perf_counter() - self._started,
                 options=self.planned.options,
                 n_err_unknown=self.copy.n_err_unknown,
+                scale=self._scale,
             )
         )
 
@@ -336,6 +346,10 @@ def _average_key(product: _Product) -> object:
 
 def _fits_pass(product: _Product, other: _Product) -> bool:
     """Tell whether two products can be made of the same blocks of rows."""
+    options = product.planned.options
+    if prepares(options) or fits_scale(options):
+        # Levels are matched and sources found for each list of backgrounds by itself.
+        return False
     return product.choice.frame == other.choice.frame and not any(
         isinstance(exposure, PlacedExposure) for exposure in product.choice.exposures
     )
@@ -343,22 +357,30 @@ def _fits_pass(product: _Product, other: _Product) -> bool:
 
 def _make_shared(products: Sequence[_Product], job: GroupJob) -> Iterator[ProductOutcome]:
     """Make one average, and subtract it from each target."""
-    exposures = products[0].choice.exposures
-    placed = any(isinstance(exposure, PlacedExposure) for exposure in exposures)
+    options = products[0].planned.options
+    placed = any(isinstance(each, PlacedExposure) for each in products[0].choice.exposures)
+    try:
+        exposures = prepare(products[0].choice.exposures, options, threads=job.threads)
+    except Exception as error:
+        for product in products:
+            yield product.outcome_of(error)
+        return
+    # What changes as it is read takes memory for the change.
+    doubled = placed or prepares(options)
     how: dict[str, Any] = {
-        "options": products[0].planned.options,
+        "options": options,
         "threads": job.threads,
         # A placed exposure takes two rows for one.
-        "rows_per_block": max(1, job.rows_per_block // 2) if placed else job.rows_per_block,
+        "rows_per_block": max(1, job.rows_per_block // 2) if doubled else job.rows_per_block,
     }
-    if len(products) == 1:
+    if len(products) == 1 and not fits_scale(options):
         yield _make_alone(products[0], exposures, how)
         return
     try:
         assembled = assemble(
             exposures,
             whole=True,
-            errors=products[0].how.propagate,
+            errors=products[0].how.propagate or fits_scale(options),
             levels=False,
             weights=weigh(exposures, how["options"], job.threads),
             **how,
@@ -405,6 +427,7 @@ def _subtract_whole(product: _Product, assembled: Assembled) -> ProductOutcome:
         product.begin()
         try:
             product.copy.copy_rest()
+            product.find_scale(assembled)
             subtract_whole(product.copy, product.target.shape[-2], assembled.average)
         except BaseException as error:
             product.abandon(error)

@@ -106,7 +106,7 @@ def match_levels(samples: Array, how: str) -> LevelMatch:
             f"{n_common} of the {samples.shape[1]} pixels looked at are usable in all "
             f"{n_exposures} backgrounds: their levels cannot be matched; use the option level none"
         )
-    shared: Array = np.mean(common, axis=0, dtype=np.float64)
+    shared = np.asarray(np.mean(common, axis=0, dtype=np.float64))
     base = clipped_median(shared)
     levels = [base + clipped_median(each - shared) for each in common]
     mean = float(np.mean(levels))

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import EllipsisType
@@ -22,14 +22,17 @@ from offsky.errors import ParameterError
 from offsky.exposure import Exposure
 from offsky.io.average_file import INPUTS_EXTENSION, KEPT_EXTENSION, inputs_table
 from offsky.io.exposures import open_exposure
+from offsky.io.mask import apply_masks
 from offsky.io.models import error_arrays, model_exposure, model_name, open_model
 from offsky.io.output import atomic_output
 from offsky.metadata import MODEL_PATHS, Metadata
 from offsky.options import Options
 from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
+from offsky.prepare import find_scale, fits_scale, prepare
 from offsky.provenance import Provenance, average_metadata, input_records
 from offsky.stream import Progress
 from offsky.suitability import Policy
+from offsky.target_scale import TargetScale
 from offsky.weights import weigh
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ def subtract(
     *,
     profile: str = "jwst",
     options: Options | None = None,
+    masks: Sequence[Any] = (),
     **changes: Unpack[FurtherChanges],
 ) -> Any:
     """Subtract the average of background exposures from a target exposure.
@@ -73,6 +77,9 @@ def subtract(
         The set of options to begin with: "jwst" or "offsky".
     options : Options or None
         Options to begin with instead.
+    masks : sequence of (path-like, array_like or None)
+        For each background in turn an image of its (ny, nx), or a FITS file with one,
+        not zero where it is to be left out; or None. Empty for no masks.
     **changes
         Options by name, such as ``errors="propagate"``, which win over those: the
         fields of `Options`.
@@ -101,6 +108,7 @@ def subtract(
             options=chosen,
             threads=count_threads(threads),
             policy=Policy(force=force),
+            masks=masks,
         ).model
 
 
@@ -113,6 +121,7 @@ def average(
     *,
     profile: str = "jwst",
     options: Options | None = None,
+    masks: Sequence[Any] = (),
     **changes: Unpack[FurtherChanges],
 ) -> Any:
     """Average background exposures, rejecting outliers pixel by pixel.
@@ -121,7 +130,7 @@ def average(
     ----------
     backgrounds : sequence of JwstDataModel or path-like
         At least one; images and cubes in any mixture. Not changed.
-    sigma, maxiters, threads, force, profile, options, changes
+    sigma, maxiters, threads, force, profile, options, masks, changes
         As for `subtract`.
 
     Returns
@@ -148,13 +157,16 @@ def average(
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
     with _opened(backgrounds, variances=chosen.errors == "propagate") as exposures:
-        choice = choose_backgrounds(None, exposures, policy=Policy(force=force), options=chosen)
+        choice = choose_backgrounds(
+            None, apply_masks(exposures, masks), policy=Policy(force=force), options=chosen
+        )
+        prepared = prepare(choice.exposures, chosen, threads=n_threads)
         assembled = assemble(
-            choice.exposures,
+            prepared,
             options=chosen,
             threads=n_threads,
             whole=True,
-            weights=weigh(choice.exposures, chosen, n_threads),
+            weights=weigh(prepared, chosen, n_threads),
         )
         warn_of_gaps(assembled, chosen)
         provenance = Provenance(choice.names, chosen)
@@ -206,6 +218,7 @@ def subtract_model_file(
     combined: Path | None,
     threads: int,
     progress: Progress | None,
+    masks: Sequence[StrPath | None] = (),
 ) -> Outcome:
     """Do the work of `subtract_file` where the target or the output is ASDF."""
     if combined is not None:
@@ -217,6 +230,7 @@ def subtract_model_file(
             options=options,
             threads=threads,
             policy=policy,
+            masks=masks,
             progress=progress,
         )
         # stdatamodels chooses the format by the name, and writes the name into the
@@ -240,6 +254,7 @@ def subtract_model_file(
         elapsed_s=0.0,
         options=options,
         n_err_unknown=subtracted.n_err_unknown,
+        scale=subtracted.scale,
     )
 
 
@@ -259,6 +274,8 @@ class SubtractedModel:
         What the products record.
     n_err_unknown : int
         Pixels whose average has no known error, where errors are propagated.
+    scale : TargetScale
+        The factor on the average.
     """
 
     model: Any
@@ -266,6 +283,7 @@ class SubtractedModel:
     assembled: Assembled | None
     provenance: Provenance
     n_err_unknown: int = 0
+    scale: TargetScale = TargetScale(1.0)  # noqa: RUF009 (frozen)
 
 
 def subtract_model(
@@ -277,6 +295,7 @@ def subtract_model(
     policy: Policy,
     whole: bool = False,
     in_place: bool = False,
+    masks: Sequence[Any] = (),
     progress: Progress | None = None,
 ) -> SubtractedModel:
     """Do the work of `subtract` on an open model.
@@ -293,6 +312,8 @@ def subtract_model(
         Keep the whole average, to be saved.
     in_place : bool
         Change the target itself, for whom a copy has been made already.
+    masks : sequence
+        As for `subtract`.
     progress : callable or None
         Called with the number of rows just done and that of all.
 
@@ -303,7 +324,9 @@ def subtract_model(
     how = Subtraction.of(options)
     exposure = model_exposure(target, variances=how.propagate)
     with _opened(backgrounds, variances=how.propagate) as exposures:
-        choice = choose_backgrounds(exposure, exposures, policy=policy, options=options)
+        choice = choose_backgrounds(
+            exposure, apply_masks(exposures, masks), policy=policy, options=options
+        )
         provenance = Provenance(choice.names, options)
         result = target if in_place else target.copy()
         if not choice.exposures:
@@ -322,20 +345,25 @@ def subtract_model(
             if how.propagate:
                 n_unknown.append(count_unknown_errors(block))
 
+        prepared = prepare(choice.exposures, options, threads=threads)
         assembled = assemble(
-            choice.exposures,
+            prepared,
             options=options,
             threads=threads,
-            whole=whole,
-            weights=weigh(choice.exposures, options, threads),
-            consume=consume,
+            whole=whole or fits_scale(options),
+            weights=weigh(prepared, options, threads),
+            consume=None if fits_scale(options) else consume,
             progress=progress,
         )
+        scale = find_scale(exposure, assembled.average, options)
+        if fits_scale(options):
+            how = replace(how, scale=scale.factor)
+            consume(0, exposure.shape[-2], assembled.average)
     warn_of_gaps(assembled, options, sum(n_unknown))
-    provenance = provenance.with_results(assembled)
+    provenance = provenance.with_results(assembled, scale)
     _record(result, provenance)
     result.meta.cal_step.bkg_subtract = COMPLETE
-    return SubtractedModel(result, choice, assembled, provenance, sum(n_unknown))
+    return SubtractedModel(result, choice, assembled, provenance, sum(n_unknown), scale)
 
 
 def _own_images(model: Any, *, with_errors: bool) -> dict[str, np.ndarray]:

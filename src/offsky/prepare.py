@@ -4,11 +4,13 @@ import logging
 from collections.abc import Sequence
 
 from offsky.adjusted import AdjustedExposure
+from offsky.clip import ClippedMean
 from offsky.exposure import Exposure
-from offsky.io.finder import find_in_image, require_finder
+from offsky.io.finder import find_in_image, have_finder, require_finder
 from offsky.level import match_levels, sample_levels
 from offsky.options import Options
 from offsky.sources import find_sources
+from offsky.target_scale import TargetScale, fit_target_scale
 
 log = logging.getLogger(__name__)
 
@@ -66,3 +68,34 @@ def prepare(exposures: Sequence[Exposure], options: Options, *, threads: int) ->
             log.info("%s: level %g, offset %+g, factor %.6g", exposure.name, level, offset, scale)
             prepared.append(AdjustedExposure(exposure, offset=offset, scale=scale))
     return prepared
+
+
+def fits_scale(options: Options) -> bool:
+    """Tell whether the factor on the average is to be found, once that is whole."""
+    return options.target_scale == "fit"
+
+
+def find_scale(target: Exposure, average: ClippedMean, options: Options) -> TargetScale:
+    """Return the factor on an average for one target, found or given.
+
+    Parameters
+    ----------
+    target : Exposure
+        What the average is subtracted from.
+    average : ClippedMean
+        The average, whole where the factor is to be found.
+    options : Options
+        `target_scale` is the factor, or says to find it.
+    """
+    if options.target_scale != "fit":
+        return TargetScale(float(options.target_scale))
+    masks = options.mask_sources and have_finder()
+    found = fit_target_scale(target, average, options, find_in_image if masks else None)
+    log.info(
+        "%s: the average is subtracted %.6g ± %.2g times, as fitted to %d pixels",
+        target.name,
+        found.factor,
+        found.error,
+        found.n_pixels,
+    )
+    return found

@@ -24,12 +24,15 @@ GROWN_BY = 3
 _STRIP_BYTES = 48 * 2**20
 _OVERLAP = 8
 _LEAST_ROWS = 64
+# More others make their median hardly better, and take longer.
+_MOST_OTHERS = 7
+_MEDIAN = Options(reject="none", combine="median", dq="kept", bad_bits=1)
 
 
 def find_sources(
     exposures: Sequence[Exposure], finder: Finder, *, options: Options, threads: int
 ) -> list[PackedMask]:
-    """Find the sources in each exposure, by its difference from all of them.
+    """Find the sources in each exposure, by its difference from the others.
 
     Parameters
     ----------
@@ -50,10 +53,11 @@ def find_sources(
     Notes
     -----
     Each row of each exposure is read once (and a few twice), in strips of all exposures.
-    From each exposure the median of all is taken away: hot pixels, glow and other traits
-    of the detector are the same in all and vanish; so does a source that all have at the
-    same pixels, which cannot be told from them. Of a single exposure nothing is taken
-    away. The noise is the exposure's ERR, times what makes it agree with the scatter.
+    From each exposure the median of the others (`_MOST_OTHERS` of many) is taken away:
+    hot pixels, glow and other traits of the detector are the same in all and vanish; so
+    does a source that all have at the same pixels, which cannot be told from them. Of a
+    single exposure nothing is taken away. The noise is the exposure's ERR, times what
+    makes it agree with the scatter of the difference.
     """
     shape = exposures[0].shape[-2], exposures[0].shape[-1]
     found = [PackedMask(shape) for _ in exposures]
@@ -102,16 +106,20 @@ def _find_in_strip(
     begin, end = max(0, first - _OVERLAP), min(ny, last + _OVERLAP)
     scratch = Scratch((end - begin) * sum(exposure.row_bytes for exposure in exposures))
     images = [reduce_rows(each.read_rows(begin, end, scratch), options) for each in exposures]
-    how = options.changed(reject="none", combine="median", dq="kept", bad_bits=1, min_keep=0)
-    shared = combine_images(images, how).sci if len(images) > 1 else np.float32(0)
     own = slice(first - begin, last - begin)
-    return first, [_find_in_image(image, shared, finder)[own] for image in images]
+    return first, [_find_in_image(images, i, finder)[own] for i in range(len(images))]
 
 
-def _find_in_image(image: Image, shared: Array | np.float32, finder: Finder) -> NDArray[np.bool_]:
-    rows = image.rows
-    with np.errstate(invalid="ignore"):
-        difference = np.asarray(rows.sci - shared, dtype=np.float32)
+def _find_in_image(images: Sequence[Image], i: int, finder: Finder) -> NDArray[np.bool_]:
+    """Find what image `i` has and the median of others has not."""
+    rows = images[i].rows
+    n_others = min(len(images) - 1, _MOST_OTHERS)
+    difference = np.array(rows.sci, dtype=np.float32)
+    if n_others:
+        # Those that follow, the first after the last.
+        others = [images[(i + k) % len(images)] for k in range(1, n_others + 1)]
+        with np.errstate(invalid="ignore"):
+            difference -= combine_images(others, _MEDIAN).sci
     noise, bad = noise_and_bad(rows)
     bad |= ~np.isfinite(difference)
     if bad.all():
