@@ -25,6 +25,7 @@ def expose(
     shape: tuple[int, int] = SHAPE,
     days: float = 0.0,
     arcsec: float = 0.0,
+    variances: bool = False,
     **metadata: Any,
 ) -> Path:
     """Write one exposure of a programme; its pixels tell its number, with noise and outliers."""
@@ -40,6 +41,7 @@ def expose(
         sci=sci.astype(np.float32),
         err=rng.uniform(0.5, 2, whole).astype(np.float32),
         dq=(rng.random(whole) < 0.1).astype(np.uint32),
+        variances=variances,
         metadata={
             "meta.observation.exposure_number": str(number),
             "meta.observation.observation_number": observation,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ OUT = Path("out")
 
 def planned(*inputs: Path, source: Any = "dithers", **how: Any) -> Plan:
     rule = {k: how.pop(k) for k in ("max_days", "nearest", "min_separation") if k in how}
-    options = Options(sigma=how.pop("sigma", 1.5), maxiters=how.pop("maxiters", None))
+    named = {each.name: how.pop(each.name) for each in fields(Options) if each.name in how}
+    options = Options(**{"sigma": 1.5, **named})
     return make_plan(inputs, rule=Rule(source=source, **rule), options=options, **how)
 
 
@@ -64,8 +66,7 @@ def check_against_single_runs(plan: Plan, summary: Summary) -> None:
             product.target,
             product.backgrounds,
             alone / product.output,
-            sigma=product.options.sigma,
-            maxiters=product.options.maxiters,
+            options=product.options,
             force=product.force,
             overwrite=True,
             threads=1,
@@ -253,14 +254,18 @@ for line in open("/proc/self/status"):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")
 @pytest.mark.parametrize("source", ["dedicated", "dithers"])
-def test_measured_memory_is_within_what_was_predicted(folder: Path, source: Any) -> None:
-    first = [expose(folder, i, background=i > 3, shape=(1500, 1500)) for i in range(1, 8)]
+@pytest.mark.parametrize("errors", ["none", "propagate"])
+def test_measured_memory_is_within_what_was_predicted(
+    folder: Path, source: Any, errors: Any
+) -> None:
+    how = {"shape": (1500, 1500), "variances": errors == "propagate"}
+    first = [expose(folder, i, background=i > 3, **how) for i in range(1, 8)]
     if source == "dithers":
         for path in first[3:]:
             path.unlink()
-    plan = planned(folder, source=source)
+    plan = planned(folder, source=source, errors=errors)
     predicted = max(predict(plan, group, None, 2).peak_bytes for group in plan.groups)
-    arguments = ["run", ".", "--from", source, "-o", "out", "--threads", "2"]
+    arguments = ["run", ".", "--from", source, "-o", "out", "--threads", "2", "--errors", errors]
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *arguments],
         capture_output=True, text=True, check=True, timeout=120,

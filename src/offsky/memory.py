@@ -43,6 +43,12 @@ _MEDIAN_PIXEL_BYTES = 2
 _COMBINED_PIXEL_BYTES = 14 + 28
 # One exposure's image that is made of its integrations first: float64, DQ, n_kept.
 _REDUCED_PIXEL_BYTES = 22
+# Where errors are propagated, in addition: ERR, VAR_POISSON and VAR_RNOISE of a whole average;
+# the same of one averaged row, and what adding them to an image takes; variances of one
+# exposure's image.
+_AVERAGE_ERROR_BYTES = 12
+_COMBINED_ERROR_BYTES = 12 + 96
+_REDUCED_ERROR_BYTES = 16
 # Reads of fewer rows than this are many and small.
 _COMFORTABLE_ROWS = 16
 
@@ -69,6 +75,8 @@ class Workload:
         Memory that the largest target takes whole; 0 where it is copied by rows.
     held_bytes : int
         Memory of exposures that cannot be read by rows.
+    errors : bool
+        Whether errors are propagated.
     """
 
     kind: str
@@ -80,6 +88,7 @@ class Workload:
     n_products: int
     target_bytes: int = 0
     held_bytes: int = 0
+    errors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +133,15 @@ def forecast(work: Workload, memory_bytes: int | None, n_threads: int) -> Foreca
     if work.kind == "shared":
         # Targets that are rewritten whole are so on every thread.
         n_at_a_time = min(n_threads, work.n_products)
-        fixed += n_pixels * _AVERAGE_PIXEL_BYTES + n_at_a_time * work.target_bytes
+        average_bytes = _AVERAGE_PIXEL_BYTES + work.errors * _AVERAGE_ERROR_BYTES
+        fixed += n_pixels * average_bytes + n_at_a_time * work.target_bytes
         per_product = 0
     else:
         fixed += n_pixels * _MEDIAN_PIXEL_BYTES
         per_product = n_pixels * _RESULT_PIXEL_BYTES + work.target_bytes
-    per_row = n_threads * (
-        work.row_bytes
-        + work.n_columns * (_COMBINED_PIXEL_BYTES + work.n_cubes * _REDUCED_PIXEL_BYTES)
-    )
+    combined = _COMBINED_PIXEL_BYTES + work.errors * _COMBINED_ERROR_BYTES
+    reduced = _REDUCED_PIXEL_BYTES + work.errors * _REDUCED_ERROR_BYTES
+    per_row = n_threads * (work.row_bytes + work.n_columns * (combined + work.n_cubes * reduced))
     n_products = work.n_products if per_product else 1
 
     height = block_rows(work.row_bytes, work.n_rows, n_threads)

@@ -82,7 +82,8 @@ class PlannedFile:
     shape : tuple of int
         (ny, nx), or (nints, ny, nx); empty for a file that could not be read.
     row_bytes : int
-        Memory for one row of SCI, ERR and DQ.
+        Memory for one row of SCI, ERR and DQ, and of the variances where errors are
+        propagated.
     held_bytes : int
         Memory that it takes as long as it is open.
     """

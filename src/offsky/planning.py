@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from offsky.difference import Subtraction
 from offsky.errors import ExposureError, ParameterError
 from offsky.io.association import read_association
 from offsky.io.exposures import open_exposure
@@ -41,6 +42,7 @@ class _Files:
     """Input files, each examined once."""
 
     policy: Policy
+    how: Subtraction
     planned: dict[str, PlannedFile] = field(default_factory=dict)
     examined: dict[str, Examined] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
@@ -52,7 +54,7 @@ class _Files:
             raise ExposureError(self.broken[key])
         if key not in self.examined:
             try:
-                self.examined[key], self.planned[key] = _examine(path)
+                self.examined[key], self.planned[key] = _examine(path, self.how)
             except ExposureError as error:
                 self.broken[key] = str(error)
                 self.planned[key] = _unreadable(path)
@@ -96,7 +98,7 @@ def make_plan(
         If an input cannot be used, or nothing was found.
     """
     policy = Policy(force=force)
-    files = _Files(policy)
+    files = _Files(policy, Subtraction.of(options))
     left_out: list[tuple[str, str]] = []
     if rule.source == "associations":
         drafts = _from_associations(inputs, files, rule, allow_outside)
@@ -249,20 +251,23 @@ def _exposures(
     return [found[key] for key in sorted(found)]
 
 
-def _examine(path: Path) -> tuple[Examined, PlannedFile]:
-    with closing(open_exposure(path)) as exposure:
+def _examine(path: Path, how: Subtraction) -> tuple[Examined, PlannedFile]:
+    with closing(open_exposure(path, variances=how.propagate)) as exposure:
         n_rows, n_columns = exposure.shape[-2:]
         placement = Placement(exposure.name, (n_rows, n_columns), exposure.metadata)
         status = path.stat()
         streamed = isinstance(exposure, FitsExposure)
-        plain = isinstance(exposure, FitsExposure) and can_copy(exposure)
+        plain = isinstance(exposure, FitsExposure) and can_copy(exposure, how)
+        row_bytes = exposure.row_bytes
+        if how.propagate and exposure.has_variances:
+            row_bytes += exposure.variance_row_bytes
         planned = PlannedFile(
             absolute(path),
             status.st_size,
             status.st_mtime_ns,
             exposure.shape,
-            exposure.row_bytes,
-            0 if plain else (exposure.row_bytes * n_rows if streamed else status.st_size),
+            row_bytes,
+            0 if plain else (row_bytes * n_rows if streamed else status.st_size),
         )
         examined = Examined(absolute(path), Candidate(placement, exposure.same_as))
     return examined, planned

@@ -237,6 +237,7 @@ def predict(plan: Plan, group: Group, memory_bytes: int | None, threads: int) ->
         n_products=len(products),
         target_bytes=2 * max((file.held_bytes for file in targets), default=0),
         held_bytes=sum(file.held_bytes for file in backgrounds if not file.row_bytes),
+        errors=any(product.options.errors == "propagate" for product in products),
     )
     return forecast(work, memory_bytes, threads)
 
