@@ -282,6 +282,15 @@ def test_keywords_are_unlike_jwst_s_and_fit_the_header() -> None:
         assert len(line) <= 72
 
 
+def test_every_keyword_is_documented() -> None:
+    documented = (Path(__file__).parents[1] / "docs" / "products.md").read_text(encoding="utf-8")
+    extreme = Options(
+        **{**{name: value for name, (_, value) in SAID.items()}, "target_scale": "fit"}
+    )
+    for keyword, _, _ in Provenance(("a",), extreme).cards():
+        assert f"`{keyword}`" in documented, keyword
+
+
 def test_names_in_the_header_survive_stdatamodels(exposures: Any, tmp_path: Path) -> None:
     from stdatamodels.jwst import datamodels
 
