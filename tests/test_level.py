@@ -1,0 +1,200 @@
+"""Levels of backgrounds: found, matched, put back, in files as in models."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+import offsky
+from offsky.adjusted import AdjustedExposure, PackedMask
+from offsky.exposure import ArrayExposure, Scratch
+from offsky.level import clipped_median, even_rows, match_levels, sample_levels
+from offsky.options import Options
+from offsky.testing import assert_same_bits, file_digest, simulate_exposures, write_exposure
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def drifted(n: int, offsets: Array, shape: tuple[int, int] = (256, 256)) -> Array:
+    """Return backgrounds with stars, hot pixels and gaps, and known offsets."""
+    scene = simulate_exposures(shape, n_backgrounds=n, seed=5, level_drift=0.0)
+    stack = [b.sci + np.float32(d) for b, d in zip(scene.backgrounds, offsets, strict=True)]
+    return np.stack(stack)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 7])
+def test_offsets_are_found_to_a_few_hundredths_of_the_noise(n: int) -> None:
+    offsets = np.linspace(-0.4, 0.6, n)
+    match = match_levels(drifted(n, offsets).reshape(n, -1), "offset")
+    # Noise 0.23 over 65536 pixels; stars and cosmic rays move medians by as much.
+    assert np.asarray(match.offsets) == pytest.approx(offsets.mean() - offsets, abs=0.006)
+    assert match.scales == (1.0,) * n
+    assert sum(match.offsets) == pytest.approx(0, abs=1e-9)
+
+
+def test_factors_are_found_where_the_sky_has_structure() -> None:
+    factors = np.array([0.98, 1.0, 1.03])
+    stack = drifted(3, np.zeros(3)) * factors[:, np.newaxis, np.newaxis]
+    match = match_levels(stack.reshape(3, -1), "scale")
+    assert np.asarray(match.scales) * factors == pytest.approx(factors.mean(), abs=1e-3)
+    assert match.offsets == (0.0,) * 3
+
+
+def test_exact_levels_of_exposures_without_noise() -> None:
+    sky = np.linspace(5.0, 6.0, 1000)
+    match = match_levels(np.stack([sky, sky + 1, sky - 0.5]), "offset")
+    assert match.offsets == pytest.approx((1 / 6, 1 / 6 - 1, 1 / 6 + 0.5))
+    assert match.levels == pytest.approx((5.5, 6.5, 5.0))
+
+
+def test_only_pixels_common_to_all_count() -> None:
+    samples = np.ones((2, 100))
+    samples[1] = 3.0
+    samples[0, :60] = 1000.0
+    samples[1, :60] = np.nan
+    match = match_levels(samples, "offset")
+    assert match.n_common == 40
+    assert match.offsets == pytest.approx((1.0, -1.0))
+
+
+def test_too_few_common_pixels_and_levels_below_zero_are_told() -> None:
+    samples = np.ones((2, 100))
+    samples[0, :50] = samples[1, 50:] = np.nan
+    with pytest.raises(offsky.ExposureMismatchError, match="cannot be matched"):
+        match_levels(samples, "offset")
+    with pytest.raises(offsky.ExposureMismatchError, match="use the option level offset"):
+        match_levels(-np.ones((2, 100)), "scale")
+
+
+def test_clipped_median_ignores_what_is_far() -> None:
+    values = np.concatenate(
+        [np.random.default_rng(0).normal(3.0, 0.1, 10_000), np.full(2000, 9.0)]
+    )
+    assert clipped_median(values) == pytest.approx(3.0, abs=0.005)
+    assert clipped_median(np.full(7, 2.0)) == 2.0
+    assert clipped_median(np.array([4.0])) == 4.0
+
+
+def test_sampled_rows_are_even_and_the_sample_is_bounded() -> None:
+    rows = even_rows(2048, 2048, 2**18)
+    assert 2**17 <= len(rows) * 2048 <= 2**18
+    assert {row % 2 for row in rows} == {0, 1}
+    assert list(even_rows(3, 10, 2**18)) == [0, 1, 2]
+    exposure = ArrayExposure("sky", np.ones((2048, 2048), np.float32), None, None)
+    many = sample_levels([exposure] * 64, Options(), 2)
+    assert many.nbytes <= 2**24 + 64 * 2048 * 4
+
+
+def test_do_not_use_is_left_out_of_levels_whatever_the_options() -> None:
+    sci = np.ones((64, 64), np.float32)
+    dq = np.zeros((64, 64), np.uint32)
+    sci[::2], dq[::2] = 99.0, 1
+    samples = sample_levels([ArrayExposure("sky", sci, None, dq)], Options(), 1)
+    assert np.nanmax(samples) == 1.0
+    assert np.isnan(samples).mean() == 0.5
+
+
+def test_an_adjusted_exposure_changes_what_it_says_and_no_more() -> None:
+    sci = np.arange(48, dtype=">f4").reshape(2, 4, 6)
+    err = np.full_like(sci, 2.0)
+    dq = np.full(sci.shape, 4, np.uint32)
+    mask = np.zeros((4, 6), np.bool_)
+    mask[2, 3] = True
+    adjusted = AdjustedExposure(
+        ArrayExposure("sky", sci, err, dq), offset=1.5, scale=-2.0, mask=PackedMask.of(mask)
+    )
+    rows = adjusted.read_rows(1, 4, Scratch())
+    expected = sci[:, 1:4].astype("f4") * -2 + np.float32(1.5)
+    expected[:, 1, 3] = np.nan
+    assert_same_bits(rows.sci, expected)
+    assert rows.err is not None
+    assert_same_bits(rows.err, np.full((2, 3, 6), 4.0, np.float32))
+    assert rows.dq is not None
+    assert_same_bits(rows.dq, dq[:, 1:4])
+    assert sci[0, 2, 3] == 15
+    assert not np.isnan(sci).any()
+    assert adjusted.shape == sci.shape
+    assert adjusted.name == "sky"
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 64])
+def test_a_packed_mask_gives_back_its_rows(width: int) -> None:
+    mask = np.random.default_rng(width).random((11, width)) < 0.4
+    packed = PackedMask.of(mask)
+    assert np.array_equal(packed.rows(0, 11), mask)
+    assert np.array_equal(packed.rows(3, 5), mask[3:5])
+    assert packed.count() == mask.sum()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Write a target and three backgrounds at levels 10, 11 and 13.5, with a pattern."""
+    rng = np.random.default_rng(3)
+    pattern = rng.normal(0, 0.5, (64, 96))
+    paths = []
+    for i, level in enumerate((20.0, 10.0, 11.0, 13.5)):
+        sci = (level + pattern + rng.normal(0, 0.05, pattern.shape)).astype(np.float32)
+        path = tmp_path / f"e{i}_rate.fits"
+        paths.append(write_exposure(path, sci=sci, err=0.05, variances=True))
+    return paths
+
+
+@pytest.mark.parametrize("level", ["offset", "scale"])
+def test_the_average_keeps_the_mean_level_and_every_sample(files: list[Path], level: Any) -> None:
+    options = Options(level=level, reject="error", sigma=5.0, min_keep=1)
+    before = [file_digest(path) for path in files]
+    matched = offsky.average(files[1:], options=options)
+    assert np.median(matched.data) == pytest.approx(11.5, abs=0.05)
+    unmatched = offsky.average(files[1:], options=options.changed(level="none"))
+    assert (matched.extra_fits.N_KEPT.data == 3).mean() > 0.99 or level == "scale"
+    assert (unmatched.extra_fits.N_KEPT.data == 1).all()
+    assert [file_digest(path) for path in files] == before
+
+
+def test_errors_are_scaled_with_a_factor_and_not_with_an_offset(files: list[Path]) -> None:
+    common = Options(reject="none", errors="propagate")
+    plain = offsky.average(files[1:], options=common)
+    offset = offsky.average(files[1:], options=common.changed(level="offset"))
+    assert_same_bits(np.asarray(offset.err), np.asarray(plain.err))
+    scale = offsky.average(files[1:], options=common.changed(level="scale"))
+    factors = 11.5 / np.array([10.0, 11.0, 13.5])
+    expected = 0.05 * np.sqrt(np.sum(factors**2)) / 3
+    assert np.median(scale.err) == pytest.approx(expected, rel=2e-3)
+    total = scale.var_poisson + scale.var_rnoise
+    assert np.median(total) == pytest.approx(expected**2, rel=4e-3)
+
+
+@pytest.mark.parametrize("level", ["offset", "scale"])
+def test_files_equal_models_on_any_number_of_threads(
+    files: list[Path], tmp_path: Path, level: Any
+) -> None:
+    options = Options(level=level)
+    result = offsky.subtract(files[0], files[1:], options=options)
+    for threads in (1, 3):
+        output = tmp_path / f"{threads}_bsub.fits"
+        offsky.subtract_file(files[0], files[1:], output, options=options, threads=threads)
+        with fits.open(output, memmap=False) as hdus:
+            assert_same_bits(hdus["SCI"].data, np.asarray(result.data))
+            assert_same_bits(hdus["DQ"].data, np.asarray(result.dq))
+
+
+def test_one_background_is_at_its_own_level(files: list[Path]) -> None:
+    plain = offsky.average(files[1:2])
+    assert_same_bits(
+        np.asarray(offsky.average(files[1:2], options=Options(level="offset")).data),
+        np.asarray(plain.data),
+    )
+
+
+def test_cubes_are_matched_by_the_mean_of_their_integrations(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    paths = []
+    for i, level in enumerate((4.0, 5.0)):
+        sci = level + rng.normal(0, 0.1, (5, 32, 48))
+        paths.append(write_exposure(tmp_path / f"c{i}.fits", sci=sci.astype(np.float32)))
+    options = Options(level="offset", reject="error", sigma=4.0, min_keep=1)
+    average = offsky.average(paths, options=options)
+    assert (average.extra_fits.N_KEPT.data == 2).all()
+    assert np.mean(average.data) == pytest.approx(4.5, abs=0.01)
