@@ -22,6 +22,7 @@ from jwst.background import BackgroundStep as JwstStep
 from stdatamodels.jwst import datamodels
 
 from offsky.errors import ExposureMismatchError
+from offsky.options import PROFILES
 from offsky.step import BackgroundStep as OffskyStep
 from offsky.testing import assert_same_bits, encoded_pixels, write_exposure
 
@@ -406,11 +407,16 @@ def test_products_have_the_same_names(tmp_path: Path, write: Any, suffix: str | 
     )
 
 
-def test_parameters_are_the_same() -> None:
+def test_parameters_are_the_same_and_the_options_besides() -> None:
     assert OffskyStep.class_alias == JwstStep.class_alias == "bkg_subtract"
-    assert OffskyStep.spec == JwstStep.spec
+    ours, theirs = OffskyStep().get_pars(), JwstStep().get_pars()
+    # The profile's, which is jwst's.
+    assert (ours.pop("sigma"), theirs.pop("sigma")) == (None, PROFILES["jwst"].sigma)
+    assert {name: ours[name] for name in theirs} == theirs
+    added = {name: value for name, value in ours.items() if name not in theirs}
+    assert added.pop("profile") == "jwst"
+    assert set(added.values()) == {None}
     assert OffskyStep.reference_file_types == JwstStep.reference_file_types
-    assert OffskyStep().get_pars() == JwstStep().get_pars()
 
 
 NOD = "nirspec_nod/jw01345062001_03101_0000{}_nrs2_phot.138.1345_933.fits"
