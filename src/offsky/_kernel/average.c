@@ -12,10 +12,11 @@
 
 /* Arrays whose size depends on n, carved out of the caller's scratch. */
 struct average_scratch {
-    void *samples, *errors;    /* (n, WIDTH), NaN where missing */
-    void *sorted;              /* (n, WIDTH), or (n, BATCH) */
-    uint32_t *flags;           /* (n, WIDTH) */
-    double *column, *in_order; /* (n,) */
+    void *samples, *errors; /* (n, WIDTH), NaN where missing */
+    void *sorted;           /* (n, WIDTH), or (n, BATCH) */
+    uint32_t *flags;        /* (n, WIDTH) */
+    double *columns;        /* (BATCH, n + LANES), infinite where missing */
+    double *in_order;       /* (n,) */
 };
 
 /* One tile's sums over the kept samples; where they have weights w, values times w,
@@ -138,6 +139,8 @@ variances_of_averages(struct weighted *w, const struct offsky_more *more, int to
 #define SAMPLE_BITS int32_t
 #define NAME(name) f32_##name
 #include "tile_rows.h"
+#include "sort_tile.h"
+#include "mad_tile.h"
 #include "reject_tile.h"
 #include "average_tile.h"
 #undef SAMPLE
@@ -148,6 +151,8 @@ variances_of_averages(struct weighted *w, const struct offsky_more *more, int to
 #define SAMPLE_BITS int64_t
 #define NAME(name) f64_##name
 #include "tile_rows.h"
+#include "sort_tile.h"
+#include "mad_tile.h"
 #include "reject_tile.h"
 #include "average_tile.h"
 
@@ -184,7 +189,7 @@ lay_out(struct average_scratch *s,
     TAKE(errors, n * WIDTH * real);
     TAKE(sorted, n * WIDTH * real);
     TAKE(flags, n * WIDTH * sizeof(uint32_t));
-    TAKE(column, n * sizeof(double));
+    TAKE(columns, BATCH * (n + LANES) * sizeof(double));
     TAKE(in_order, n * sizeof(double));
 #undef TAKE
     return used;

@@ -1,43 +1,9 @@
 /* Rejection in one tile of pixels, for one precision of the samples.
  *
- * Included twice by average.c, after tile_rows.h.  What is rejected becomes NaN in the
+ * Included twice by average.c, after mad_tile.h.  What is rejected becomes NaN in the
  * tile, like a sample that was never there, and is counted.  Pixels in which something may
  * be rejected are found for all at once; they, the open ones, are settled one by one.
  */
-
-/* Samples of each pixel that are there. */
-ALWAYS_INLINE void
-NAME(count_samples)(const SAMPLE *samples, size_t n, SAMPLE_BITS *restrict count)
-{
-    memset(count, 0, WIDTH * sizeof *count);
-    for (size_t r = 0; r < n; r++)
-        for (size_t p = 0; p < WIDTH; p++)
-            count[p] += samples[r * WIDTH + p] == samples[r * WIDTH + p];
-}
-
-/* Sort all columns of a tile. */
-static NEVER_INLINE void
-NAME(sort_rows)(SAMPLE *rows, size_t n)
-{
-    NAME(sort_columns)(rows, n, WIDTH);
-}
-
-/* The tile with its columns sorted, missing samples to the end. */
-ALWAYS_INLINE void
-NAME(sort_tile)(const SAMPLE *samples, size_t n, SAMPLE *restrict sorted)
-{
-    for (size_t i = 0; i < n * WIDTH; i++)
-        sorted[i] = samples[i] == samples[i] ? samples[i] : (SAMPLE)HUGE_VAL;
-    NAME(sort_rows)(sorted, n);
-}
-
-/* Median of the first `count` of a sorted column of the tile. */
-ALWAYS_INLINE double
-NAME(column_median)(const SAMPLE *sorted, size_t count)
-{
-    const double upper = (double)sorted[count / 2 * WIDTH];
-    return count % 2 ? upper : 0.5 * (upper + (double)sorted[(count / 2 - 1) * WIDTH]);
-}
 
 /* Median ERR of every pixel, over samples that are there and whose ERR is above 0;
  * infinite where there is none, so that nothing is rejected. */
@@ -124,57 +90,6 @@ NAME(find_far)(const SAMPLE *samples,
     for (size_t p = 0; p < WIDTH; p++) {
         open[n_open] = (uint16_t)p;
         n_open += is_open[p] != 0;
-    }
-    return n_open;
-}
-
-/* The k-th smallest distance (from 0) of LANES whole sorted columns from their centre; see
- * kth_distance(). */
-ALWAYS_INLINE f64_lanes
-NAME(kth_distances)(const SAMPLE *sorted, size_t n, f64_lanes centre, size_t k)
-{
-    f64_lanes least = (f64_lanes){0.0} + HUGE_VAL;
-    for (size_t i = 0; i + k < n; i++) {
-        const f64_lanes left = centre - NAME(read)(sorted + i * WIDTH);
-        const f64_lanes right = NAME(read)(sorted + (i + k) * WIDTH) - centre;
-        least = smaller(larger(left, right), least);
-    }
-    return least;
-}
-
-/* Scaled median absolute deviations of a sorted tile, and the pixels in which a sample
- * is farther away than the thresholds times those.  Pixels with gaps are all listed. */
-static NEVER_INLINE size_t
-NAME(find_far_by_mad)(const SAMPLE *samples,
-                      const SAMPLE *sorted,
-                      size_t n,
-                      const struct offsky_rule *rule,
-                      double *scale,
-                      uint16_t *open)
-{
-    SAMPLE_BITS count[WIDTH];
-    NAME(count_samples)(samples, n, count);
-    const SAMPLE *upper_row = sorted + n / 2 * WIDTH;
-    const SAMPLE *lower_row = sorted + (n - 1) / 2 * WIDTH, *top = sorted + (n - 1) * WIDTH;
-    double low[WIDTH], high[WIDTH];
-    for (size_t p = 0; p < WIDTH; p += LANES) {
-        const f64_lanes upper = NAME(read)(upper_row + p);
-        const f64_lanes centre = n % 2 ? upper : 0.5 * (upper + NAME(read)(lower_row + p));
-        f64_lanes mad = NAME(kth_distances)(sorted + p, n, centre, n / 2);
-        if (n % 2 == 0)
-            mad = 0.5 * (mad + NAME(kth_distances)(sorted + p, n, centre, n / 2 - 1));
-        const f64_lanes sigma = mad_to_sigma * mad;
-        const f64_lanes from = centre - rule->lower * sigma, to = centre + rule->upper * sigma;
-        memcpy(scale + p, &sigma, sizeof sigma);
-        memcpy(low + p, &from, sizeof from);
-        memcpy(high + p, &to, sizeof to);
-    }
-    size_t n_open = 0;
-    for (size_t p = 0; p < WIDTH; p++) {
-        open[n_open] = (uint16_t)p;
-        /* A bound that is NaN excludes nothing. */
-        const int far = ((double)sorted[p] < low[p]) | ((double)top[p] > high[p]);
-        n_open += rule->about_mean | far | (count[p] != (SAMPLE_BITS)n);
     }
     return n_open;
 }
@@ -272,8 +187,6 @@ NAME(settle_pixel_by)(const struct offsky_rule *rule,
             double from, to;
             kept.centre = bounds_in_reference_order(in_order, count, rule->lower, rule->upper,
                                                     rule->maxiters, &from, &to);
-            kept.from = 0;
-            kept.to = count;
             find_inside(x, count, from, to, &kept.from, &kept.to);
         }
     }
@@ -295,23 +208,22 @@ NAME(reject_outside)(SAMPLE *samples,
     uint16_t open[WIDTH + BATCH];
     size_t n_open;
     SAMPLE *sorted = s->sorted;
-    if (rule->method == OFFSKY_MAD) {
-        NAME(sort_tile)(samples, n, sorted);
-        n_open = NAME(find_far_by_mad)(samples, sorted, n, rule, scale, open);
-    } else {
-        if (rule->method == OFFSKY_SIGMA || rule->about_mean)
-            NAME(find_deviations)(samples, n, scale, mean);
-        if (rule->method == OFFSKY_ERROR)
-            NAME(find_median_errors)(samples, errors, n, sorted, scale);
-        n_open = NAME(find_far)(samples, n, rule, scale, rule->about_mean ? mean : NULL, open);
-    }
-    if (!n_open)
-        return;
-    memset(open + n_open, 0, BATCH * sizeof *open); /* any pixel fills up the last batch */
+    const double *about = rule->about_mean ? mean : NULL;
     for (size_t p = 0; p < WIDTH; p++) {
         low[p] = -(SAMPLE)HUGE_VAL;
         high[p] = (SAMPLE)HUGE_VAL;
     }
+    if (rule->method == OFFSKY_SIGMA || rule->about_mean)
+        NAME(find_deviations)(samples, n, scale, mean);
+    if (rule->method == OFFSKY_MAD) {
+        NAME(sort_tile)(samples, n, sorted);
+        n_open = NAME(find_far_by_mad)(sorted, n, rule, scale, about, open, low, high, s);
+    } else {
+        if (rule->method == OFFSKY_ERROR)
+            NAME(find_median_errors)(samples, errors, n, sorted, scale);
+        n_open = NAME(find_far)(samples, n, rule, scale, about, open);
+    }
+    memset(open + n_open, 0, BATCH * sizeof *open); /* any pixel fills up the last batch */
 
     for (size_t first = 0; first < n_open; first += BATCH) {
         const size_t used = n_open - first < BATCH ? n_open - first : BATCH;
@@ -319,22 +231,29 @@ NAME(reject_outside)(SAMPLE *samples,
             NAME(gather_columns)(samples, n, open + first, sorted);
             NAME(sort_columns)(sorted, n, BATCH);
         }
+        /* All columns before the first is settled: what was just written piece by piece is
+         * slow to read as a vector. */
+        const size_t length = n + LANES;
         for (size_t b = 0; b < used; b++) {
-            const size_t p = open[first + b];
-            const SAMPLE *column = rule->method == OFFSKY_MAD ? sorted + p : sorted + b;
+            const SAMPLE *from = rule->method == OFFSKY_MAD ? sorted + open[first + b] : sorted + b;
             const size_t stride = rule->method == OFFSKY_MAD ? WIDTH : BATCH;
             for (size_t r = 0; r < n; r++)
-                s->column[r] = (double)column[r * stride];
+                s->columns[b * length + r] = (double)from[r * stride];
+            for (size_t r = n; r < length; r++)
+                s->columns[b * length + r] = HUGE_VAL;
+        }
+        for (size_t b = 0; b < used; b++) {
+            const size_t p = open[first + b];
+            const double *column = s->columns + b * length;
             long count = (long)n;
-            while (count > 0 && s->column[count - 1] == HUGE_VAL)
+            while (count > 0 && column[count - 1] == HUGE_VAL)
                 count--;
-            if (count == 0)
+            if (count == 0 || (rule->method == OFFSKY_ERROR && scale[p] == HUGE_VAL))
                 continue;
             if (rule->method == OFFSKY_MAD && count != (long)n)
-                scale[p] = mad_of(s->column, count);
-            if (rule->method != OFFSKY_ERROR || scale[p] < HUGE_VAL)
-                NAME(settle_pixel_by)(rule, samples + p, n, s->column, count, scale[p],
-                                      s->in_order, &low[p], &high[p], n_rejected);
+                scale[p] = mad_of(column, count);
+            NAME(settle_pixel_by)(rule, samples + p, n, column, count, scale[p], s->in_order,
+                                  &low[p], &high[p], n_rejected);
         }
     }
     NAME(drop_outside)(samples, n, low, high, n_rejected);
