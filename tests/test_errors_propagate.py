@@ -468,11 +468,20 @@ def test_a_subarray_s_variances_lie_where_it_does(write: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("source", ["dithers", "dedicated"])
-@pytest.mark.parametrize("memory", [[], ["--memory", "120M"]])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"level": "none", "weight": "integrations"},
+        {"level": "offset", "weight": "variance"},
+        {"target_scale": "fit"},
+    ],
+)
 def test_programmes_make_what_single_runs_make(
-    write: Any, tmp_path: Path, source: str, memory: list[str]
+    write: Any, tmp_path: Path, source: str, how: dict[str, Any]
 ) -> None:
-    options = ["--profile", "offsky", "--level", "none", "--weight", "integrations"]
+    options = ["--profile", "offsky"]
+    for name, value in how.items():
+        options += [f"--{name.replace('_', '-')}", value]
     numbers = [(1, None), (2, 3), (3, None), (4, None)]
     paths = []
     for number, nints in numbers:
@@ -480,7 +489,7 @@ def test_programmes_make_what_single_runs_make(
         metadata = {"meta.observation.bkgdtarg": background}
         paths.append(write(number, nints, metadata=metadata))
     folder = tmp_path / "products"
-    said = ["run", *paths, "--from", source, "-o", folder, *options, *memory]
+    said = ["run", *paths, "--from", source, "-o", folder, *options]
     result = CliRunner().invoke(cli, [str(each) for each in said])
     assert result.exit_code == 0, result.output
     made = sorted(folder.glob("*.fits"))
@@ -489,9 +498,7 @@ def test_programmes_make_what_single_runs_make(
         others = [each for each in paths if each != target]
         alone = tmp_path / path.name
         backgrounds = others if source == "dithers" else paths[2:]
-        offsky.subtract_file(
-            target, backgrounds, alone, profile="offsky", level="none", weight="integrations"
-        )
+        offsky.subtract_file(target, backgrounds, alone, profile="offsky", **how)
         without_date = [
             re.sub(rb"DATE    = '[^']*'", b"DATE", each.read_bytes(), count=1)
             for each in (path, alone)

@@ -33,7 +33,7 @@ from offsky.errors import OutputError, ParameterError
 from offsky.io.fits_copy import FitsCopy
 from offsky.io.journal import Journal
 from offsky.memory import PROCESS_BYTES, Workload, forecast
-from offsky.options import Options
+from offsky.options import PROFILES, Options
 from offsky.outcome import ProductOutcome
 from offsky.plan import Plan, Rule
 from offsky.planning import make_plan
@@ -254,18 +254,19 @@ for line in open("/proc/self/status"):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")
 @pytest.mark.parametrize("source", ["dedicated", "dithers"])
-@pytest.mark.parametrize("errors", ["none", "propagate"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_measured_memory_is_within_what_was_predicted(
-    folder: Path, source: Any, errors: Any
+    folder: Path, source: Any, profile: str
 ) -> None:
-    how = {"shape": (1500, 1500), "variances": errors == "propagate"}
+    how = {"shape": (1500, 1500), "variances": profile == "offsky"}
     first = [expose(folder, i, background=i > 3, **how) for i in range(1, 8)]
     if source == "dithers":
         for path in first[3:]:
             path.unlink()
-    plan = planned(folder, source=source, errors=errors)
+    options = PROFILES[profile]
+    plan = make_plan([folder], rule=Rule(source=source), options=options)
     predicted = max(predict(plan, group, None, 2).peak_bytes for group in plan.groups)
-    arguments = ["run", ".", "--from", source, "-o", "out", "--threads", "2", "--errors", errors]
+    arguments = ["run", ".", "--from", source, "-o", "out", "--threads", "2", "--profile", profile]
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *arguments],
         capture_output=True, text=True, check=True, timeout=120,
@@ -273,7 +274,7 @@ def test_measured_memory_is_within_what_was_predicted(
     measured = int(done.stdout.splitlines()[-1])
     assert measured <= predicted
     # Not a prediction that fits everything.
-    assert measured >= 0.6 * predicted
+    assert measured >= (0.6 if profile == "jwst" else 0.5) * predicted
 
 
 def test_only_what_is_missing_or_changed_is_made_again(dithers: list[Path]) -> None:

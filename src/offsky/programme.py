@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from offsky.memory import Forecast, Workload, forecast
 from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
 from offsky.plan import Group, Plan, balance
 from offsky.planning import changed_since
+from offsky.prepare import fits_scale, prepares
 
 log = logging.getLogger(__name__)
 
@@ -225,19 +227,25 @@ def predict(plan: Plan, group: Group, memory_bytes: int | None, threads: int) ->
     paths = {path for product in products for path in product.backgrounds}
     backgrounds = [known[path] for path in sorted(paths) if path in known]
     shapes = [file.shape[-2:] for file in targets or backgrounds] or [(1, 1)]
-    # Backgrounds of another window are read whole rows at a time and cut out.
-    factor = 1 if {file.shape[-2:] for file in backgrounds} <= set(shapes) else 2
+    options = products[0].options
+    # Backgrounds of another window are read whole rows at a time and cut out; levels and
+    # masks change a copy.
+    placed = not {file.shape[-2:] for file in backgrounds} <= set(shapes)
+    factor = 2 if placed or prepares(options) else 1
+    # Then each has its own, one after the other.
+    apart = group.kind == "leave-one-out" and (prepares(options) or fits_scale(options))
+    masked = sum(math.prod(file.shape[-2:]) // 8 for file in backgrounds if options.mask_sources)
     work = Workload(
-        kind=group.kind,
+        kind="shared" if fits_scale(options) else group.kind,
         n_rows=max(shape[0] for shape in shapes),
         n_columns=max(shape[1] for shape in shapes),
         row_bytes=factor * sum(file.row_bytes for file in backgrounds),
         n_cubes=sum(len(file.shape) == 3 for file in backgrounds),
         n_exposures=len({file.path for file in (*targets, *backgrounds)}),
-        n_products=len(products),
+        n_products=1 if apart else len(products),
         target_bytes=2 * max((file.held_bytes for file in targets), default=0),
-        held_bytes=sum(file.held_bytes for file in backgrounds if not file.row_bytes),
-        errors=any(product.options.errors == "propagate" for product in products),
+        held_bytes=masked + sum(each.held_bytes for each in backgrounds if not each.row_bytes),
+        errors=options.errors == "propagate",
     )
     return forecast(work, memory_bytes, threads)
 
