@@ -246,6 +246,14 @@ TABLES = {
 }  # fmt: skip
 
 
+def _rounded(row: Row) -> Row:
+    """Return a row with the figures that mean something; NaN is null in JSON."""
+    return {
+        key: (None if np.isnan(value) else round(value, 6)) if isinstance(value, float) else value
+        for key, value in row.items()
+    }
+
+
 def markdown(table: Table, rows: list[Row]) -> str:
     """Return the rows as a markdown table."""
     lines = [list(table.columns), ["---"] * len(table.columns)]
@@ -280,8 +288,11 @@ def main() -> None:
         rows = list(table.rows(chosen.quick))
         text = f"{table.legend}\n\n{markdown(table, rows)}\n"
         print(text)
-        everything = {"question": table.question, **about, "rows": rows}
-        (chosen.dir / f"{name}.json").write_text(json.dumps(everything, indent=1) + "\n")
+        everything = {"question": table.question, **about}
+        # A row a line.
+        head = json.dumps(everything, indent=1)[:-2]
+        lines = ",\n".join(f"  {json.dumps(_rounded(row))}" for row in rows)
+        (chosen.dir / f"{name}.json").write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n')
         versions = ", ".join(f"{key} {value}" for key, value in about["versions"].items())
         quick = "\n\n**A quick run: the figures mean nothing.**" if chosen.quick else ""
         (chosen.dir / f"{name}.md").write_text(

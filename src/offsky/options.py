@@ -193,7 +193,7 @@ class Options:
 
 PROFILES = {
     "jwst": Options(),
-    # Chosen by measurement, see docs/choosing.md.
+    # Chosen by measurement: docs/choosing.md, decisions 0007 to 0012.
     "offsky": Options(
         profile="offsky",
         reject="error",
