@@ -510,3 +510,39 @@ def test_the_default_says_nothing_of_errors(write: Any, caplog: pytest.LogCaptur
     caplog.set_level(logging.INFO)
     subtracted(write(0), [write(1, without=ERRORS)], errors="none")
     assert "VAR_" not in caplog.text
+
+
+# Known noise
+
+
+def simulated(path: Path, truth: float, nints: int | None, rng: np.random.Generator) -> Path:
+    """Write an exposure of a sky of `truth` DN/s with Poisson and read noise of known size."""
+    shape = (250, 250) if nints is None else (nints, 250, 250)
+    gain_s, read = 400.0, 0.05  # electrons for each DN/s, and DN/s
+    sci = rng.poisson(truth * gain_s, shape) / gain_s + rng.normal(0, read, shape)
+    poisson = np.full(shape, truth / gain_s, dtype=np.float32)
+    rnoise = np.full(shape, read**2, dtype=np.float32)
+    write_exposure(path, sci=sci.astype(np.float32), err=np.sqrt(poisson + rnoise), variances=True)
+    with fits.open(path, memmap=False) as hdus:
+        hdus["VAR_POISSON"].data, hdus["VAR_RNOISE"].data = poisson, rnoise
+        hdus.writeto(path, overwrite=True)
+    return path
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 10])
+@pytest.mark.parametrize("nints", [None, 3])
+def test_errors_are_those_of_known_noise(tmp_path: Path, n: int, nints: int | None) -> None:
+    rng = np.random.default_rng([n, nints or 0])
+    target = simulated(tmp_path / "target_rate.fits", 3.0, nints, rng)
+    backgrounds = [simulated(tmp_path / f"sky{i}_rate.fits", 2.0, nints, rng) for i in range(n)]
+    # What the average adds, relative to the target's own variance.
+    share = (2.0 / 400 + 0.05**2) / (3.0 / 400 + 0.05**2) / n / (nints or 1)
+    for how, expected in (
+        ({"errors": "propagate", "reject": "none"}, 1.0),
+        ({"profile": "offsky", "level": "none"}, 1.0),
+        ({"reject": "none", "errors": "none"}, np.sqrt(1 + share)),
+    ):
+        product = subtracted(target, backgrounds, **how)
+        pull = (product["SCI"].astype(np.float64) - 1.0) / product["ERR"]
+        assert np.std(pull) == pytest.approx(expected, rel=0.01), how
+        assert abs(np.mean(pull)) < 5 / np.sqrt(250 * 250)
