@@ -24,6 +24,9 @@ from offsky.rule import median_factors, rule_of
 TAME = ("noise", "noise and outliers", "ties", "constants", "gaps", "infinities",
         "nearly constant", "all NaN")  # fmt: skip
 
+# What a failing example holds is large.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
+
 thresholds = st.sampled_from([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0]) | st.floats(0.4, 6.0)
 rejections = st.sampled_from(["sigma", "error", "mad", "minmax", "none"])
 

@@ -110,7 +110,9 @@ def average(
             out.sci[window] = total / total_weight
             factor = np.ones(len(n_kept))
         else:
-            out.sci[window] = median_of(np.where(kept, samples, np.inf), n_kept)
+            # Which of two zeros is in the middle depends on how they were sorted: + 0.0
+            # makes both positive.
+            out.sci[window] = median_of(np.where(kept, samples, np.inf), n_kept) + 0.0
             factor = median_factors[n_kept]
 
         n_estimated = 0

@@ -121,13 +121,14 @@ NAME(add_up_variances)(const SAMPLE *samples,
     }
 }
 
-/* Medians of the kept samples; NaN where there is none. */
+/* Medians of the kept samples; NaN where there is none.  A zero is made positive, since
+ * which of two zeros is in the middle depends on how they were sorted. */
 static NEVER_INLINE void
 NAME(find_medians)(const SAMPLE *samples, size_t n, SAMPLE *sorted, const int64_t *n_kept, double *out)
 {
     NAME(sort_tile)(samples, n, sorted);
     for (size_t p = 0; p < WIDTH; p++)
-        out[p] = n_kept[p] ? NAME(column_median)(sorted + p, (size_t)n_kept[p]) : (double)NAN;
+        out[p] = n_kept[p] ? NAME(column_median)(sorted + p, (size_t)n_kept[p]) + 0.0 : (double)NAN;
 }
 
 /* Average one tile: `count` pixels from `start`; the rest of WIDTH is padding. */
