@@ -46,3 +46,8 @@ def test_only_the_plain_clip_goes_to_the_plain_kernel() -> None:
                   {"min_keep": 1}, {"center": "mean"}, {"combine": "median"},
                   {"dq": "kept"}, {"reject": "none", "dq": "all"}):  # fmt: skip
         assert not is_plain_clip(Options(**other)), other
+
+
+def test_a_weighted_median_is_refused() -> None:
+    with pytest.raises(ValueError, match="the median has no weights"):
+        Options(combine="median", weight="variance")

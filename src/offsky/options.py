@@ -151,6 +151,11 @@ class Options:
                 f"n_extremes is {self.n_extremes} and min_keep {self.min_keep}: "
                 "give numbers of samples, 0 or more"
             )
+        if self.combine == "median" and self.weight != "equal":
+            raise ParameterError(
+                f"weight is {self.weight!r} and combine 'median': the median has no weights; "
+                "combine by the 'mean' or give 'equal' weights"
+            )
         if not 0 <= self.bad_bits < 2**32:
             raise ParameterError(f"bad_bits is {self.bad_bits}: a number of 32 bits is expected")
         if self.bad_fraction is not None and not 0 <= self.bad_fraction <= 1:
