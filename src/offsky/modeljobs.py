@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from offsky.assemble import Assembled, assemble
-from offsky.checks import Choice, choose_backgrounds, warn_of_gaps
+from offsky.checks import Choice, check_target, choose_backgrounds, warn_of_gaps
 from offsky.clip import ClippedMean
 from offsky.combine import count_threads
 from offsky.difference import subtract_rows
@@ -275,6 +275,7 @@ def subtract_model(
     SubtractedModel
     """
     exposure = model_exposure(target)
+    check_target(exposure)
     with _opened(backgrounds) as exposures:
         choice = choose_backgrounds(exposure, exposures, policy=policy, options=options)
         provenance = Provenance(choice.names, options)
