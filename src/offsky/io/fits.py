@@ -10,9 +10,7 @@ import io
 import os
 import shutil
 import tempfile
-import warnings
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -26,6 +24,7 @@ from offsky.clip import Array
 from offsky.errors import ExposureError, MissingFileError
 from offsky.exposure import Rows, Scratch, as_flags, as_samples
 from offsky.io.files import InputFile
+from offsky.io.fits_layout import Extent, first_line, read_layout
 from offsky.metadata import KEYWORDS, Metadata
 
 # FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
@@ -33,16 +32,6 @@ from offsky.metadata import KEYWORDS, Metadata
 TOP_BIT = 0x80000000
 
 _GZIP_MAGIC = b"\x1f\x8b"
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Where one header-data unit lies in its file, in bytes."""
-
-    name: str
-    header_start: int
-    data_start: int
-    end: int
 
 
 class _ArrayReader(Protocol):
@@ -134,9 +123,9 @@ class _SectionArray:
 
     flip = 0
 
-    def __init__(self, hdu: Any, name: str, shape: tuple[int, ...], lock: Lock, dq: bool) -> None:
-        self.shape = shape
-        self.row_bytes = 8 * int(np.prod(shape[:-2] + shape[-1:]))
+    def __init__(self, hdu: Any, name: str, lock: Lock, dq: bool) -> None:
+        self.shape = tuple(hdu.shape)
+        self.row_bytes = 8 * int(np.prod(self.shape[:-2] + self.shape[-1:]))
         self._hdu = hdu
         self._name = name
         self._lock = lock
@@ -197,6 +186,9 @@ class FitsExposure:
         self.path = Path(path)
         self.name = self.path.name
         self.file = _open_plain(self.path)
+        # Opened where an array is to be decompressed, scaled or converted.
+        self._hdus: fits.HDUList | None = None
+        self._lock = Lock()
         try:
             with self.file.lease() as fd:
                 self._examine(fd)
@@ -205,83 +197,46 @@ class FitsExposure:
             raise
 
     def _examine(self, fd: int) -> None:
-        # A handle of astropy's own: the raw reads never move its position.
-        own = io.FileIO(os.dup(fd))
-        try:
-            with warnings.catch_warnings():
-                # Damage is told in our own words below.
-                warnings.simplefilter("ignore")
-                self.hdus = fits.open(own, mode="readonly", memmap=False)
-                infos = [hdu.fileinfo() for hdu in self.hdus]
-        except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as error:
-            own.close()
-            raise ExposureError(
-                f"{self.path}: not a FITS file that can be read "
-                f"({_first_line(error)}); expected a JWST exposure"
-            ) from error
-        self.extents = [
-            Extent(hdu.name, info["hdrLoc"], info["datLoc"], info["datLoc"] + info["datSpan"])
-            for hdu, info in zip(self.hdus, infos, strict=True)
-        ]
-        self._check_whole(fd)
-        self.header = self.hdus[0].header
+        self.extents = read_layout(fd, self.path)
+        self.header = self.extents[0].header
 
-        sci_hdu = self._find("SCI")
-        if sci_hdu is None:
+        sci = self._find("SCI")
+        if sci is None:
             names = ", ".join(extent.name for extent in self.extents)
             raise ExposureError(
                 f"{self.path}: no SCI image among its extensions ({names}); "
                 "expected a calibrated exposure such as _rate.fits"
             )
-        lock = Lock()
-        self.sci = self._reader(sci_hdu, lock)
+        self.sci = self._reader(sci, fd)
         self.shape = self.sci.shape
         if len(self.shape) not in (2, 3) or 0 in self.shape:
             raise ExposureError(
                 f"{self.path}: SCI has the shape {self.shape}; expected (rows, columns) or "
                 "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
             )
-        self.metadata = _metadata(self.header, sci_hdu.header)
+        self.metadata = _metadata(self.header, sci.header)
         status = os.fstat(fd)
         self.same_as = (status.st_dev, status.st_ino)
-        self.err = self._companion("ERR", lock)
-        self.dq = self._companion("DQ", lock)
+        self.err = self._companion("ERR", fd)
+        self.dq = self._companion("DQ", fd)
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
         self.missing = [name for name, reader in readers.items() if reader is None]
         self.row_bytes = sum(reader.row_bytes for reader in readers.values() if reader)
-        if all(isinstance(reader, RawArray) for reader in readers.values() if reader):
-            self.hdus.close()
 
-    def _check_whole(self, fd: int) -> None:
-        size = os.fstat(fd).st_size
-        end = self.extents[-1].end
-        if size < end:
-            raise ExposureError(
-                f"{self.path}: the file is cut short, {size} bytes where its headers "
-                f"promise {end}; fetch it again"
-            )
-        if size > end and os.pread(fd, 2880, end).strip(b"\0 "):
-            raise ExposureError(
-                f"{self.path}: the file is damaged or cut short, the last {size - end} bytes "
-                "are no FITS extension; fetch it again"
-            )
-
-    def _find(self, name: str) -> Any:
-        found = [hdu for hdu in self.hdus if hdu.name == name]
+    def _find(self, name: str) -> Extent | None:
+        found = [extent for extent in self.extents if extent.name == name]
         if len(found) > 1:
             raise ExposureError(
                 f"{self.path}: {len(found)} {name} extensions; expected one (a file of many "
                 "slits is to be split first)"
             )
-        if not found or not found[0].is_image:
-            return None
-        return found[0]
+        return found[0] if found and found[0].is_image else None
 
-    def _companion(self, name: str, lock: Lock) -> "_ArrayReader | None":
-        hdu = self._find(name)
-        if hdu is None:
+    def _companion(self, name: str, fd: int) -> "_ArrayReader | None":
+        extent = self._find(name)
+        if extent is None:
             return None
-        reader = self._reader(hdu, lock)
+        reader = self._reader(extent, fd)
         if reader.shape != self.shape:
             raise ExposureError(
                 f"{self.path}: {name} has the shape {reader.shape}, SCI {self.shape}; "
@@ -289,19 +244,35 @@ class FitsExposure:
             )
         return reader
 
-    def _reader(self, hdu: Any, lock: Lock) -> "_ArrayReader":
-        header = hdu.header
-        dq = hdu.name == "DQ"
-        shape = tuple(int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1))
-        scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+    def _reader(self, extent: Extent, fd: int) -> "_ArrayReader":
+        header, dq = extent.header, extent.name == "DQ"
+        zero = header.get("BZERO", 0)
         stored = {(-32, 0): ">f4", (-64, 0): ">f8"}
         if dq:
             stored = {(32, 0): ">u4", (32, TOP_BIT): ">u4"}
         dtype = stored.get((header["BITPIX"], zero))
-        if dtype is None or scale != 1 or isinstance(hdu, fits.CompImageHDU):
-            return _SectionArray(hdu, str(self.path), shape, lock, dq)
-        offset = hdu.fileinfo()["datLoc"]
-        return RawArray(self.file, str(self.path), offset, shape, dtype, int(zero))
+        if dtype is None or header.get("BSCALE", 1) != 1 or extent.is_compressed:
+            hdu = self._hdu(extent, fd)
+            return _SectionArray(hdu, str(self.path), self._lock, dq)
+        shape = tuple(int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1))
+        return RawArray(self.file, str(self.path), extent.data_start, shape, dtype, int(zero))
+
+    def _hdu(self, extent: Extent, fd: int) -> Any:
+        """Return astropy's object for an array that takes more than reading bytes."""
+        if self._hdus is None:
+            own = io.FileIO(os.dup(fd))
+            try:
+                self._hdus = fits.open(own, mode="readonly", memmap=False)
+            except BaseException:
+                own.close()
+                raise
+        try:
+            return self._hdus[self.extents.index(extent)]
+        except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as error:
+            raise ExposureError(
+                f"{self.path}: {extent.name} cannot be read ({first_line(error)}); "
+                "fetch the file again"
+            ) from error
 
     def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
         """Read rows [first, last) of SCI, ERR and DQ; valid until `scratch` is cleared."""
@@ -314,8 +285,8 @@ class FitsExposure:
 
     def close(self) -> None:
         """Close the file."""
-        if hasattr(self, "hdus"):
-            self.hdus.close()
+        if self._hdus is not None:
+            self._hdus.close()
         self.file.close()
 
     def __enter__(self) -> Self:
@@ -366,7 +337,7 @@ def _open_plain(path: Path) -> InputFile:
         except (OSError, EOFError, zlib.error) as error:
             plain.close()
             raise ExposureError(
-                f"{path}: cannot be unzipped ({_first_line(error)}); fetch it again"
+                f"{path}: cannot be unzipped ({first_line(error)}); fetch it again"
             ) from error
         except BaseException:
             plain.close()
@@ -375,15 +346,11 @@ def _open_plain(path: Path) -> InputFile:
 
 
 def _metadata(primary: fits.Header, sci: fits.Header) -> Metadata:
-    """Read the keywords that offsky looks at; BUNIT is in SCI's header."""
+    """Read the keywords that offsky looks at; BUNIT and the pointing are in SCI's header."""
     values = {}
     for name, keyword in KEYWORDS.items():
-        value = primary.get(keyword, sci.get(keyword))
+        value = (primary if keyword in primary else sci).get(keyword)
         if isinstance(value, str):
             value = value.strip() or None
         values[name] = None if isinstance(value, fits.card.Undefined) else value
     return Metadata(**values)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")

@@ -57,8 +57,8 @@ class FitsCopy:
             owned = self._owned(extent.name)
             if i == 0:
                 position += self._header_bytes
-            elif owned and any(key in self._target.hdus[i].header for key in _CHECKSUMS):
-                header = self._target.hdus[i].header.copy()
+            elif owned and any(key in extent.header for key in _CHECKSUMS):
+                header = extent.header.copy()
                 for key in _CHECKSUMS:
                     header.remove(key, ignore_missing=True)
                 cards = _card_bytes(header)
