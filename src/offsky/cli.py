@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from offsky.stream import Progress
 
 _PATH = click.Path(path_type=Path)
+_WORKERS = {"concurrent.futures.process", "distributed"}
 
 
 class _Commands(click.Group):
@@ -285,8 +286,8 @@ def main() -> None:
     try:
         cli(prog_name="offsky")
     except SystemExit as end:
-        if "multiprocessing" in sys.modules:
-            raise
+        if not _WORKERS.isdisjoint(sys.modules):
+            raise  # which end with the interpreter
         # So did taking everything down again, with nothing left to do.
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):

@@ -69,7 +69,7 @@ class Provenance:
 
     def history(self) -> list[str]:
         """Return one line for each background."""
-        return [f"offsky background: {name}" for name in self.backgrounds]
+        return [f"offsky background: {printable(name)}" for name in self.backgrounds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,17 @@ def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata
         status=None,
         unit=next(iter(known("unit")), metadata.unit),
     )
+
+
+def printable(text: str) -> str:
+    """Return a text as FITS can hold it: what is not printable ASCII is escaped.
+
+    Examples
+    --------
+    >>> printable("été_rate.fits")
+    '\\\\xe9t\\\\xe9_rate.fits'
+    """
+    return "".join(each if " " <= each <= "~" else ascii(each)[1:-1] for each in text)
 
 
 def now() -> str:

@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from offsky.clip import ClippedMean
 from offsky.metadata import KEYWORDS, Metadata
-from offsky.provenance import InputRecord, Provenance, now
+from offsky.provenance import InputRecord, Provenance, now, printable
 
 KEPT_EXTENSION, INPUTS_EXTENSION = "N_KEPT", "BKGINPUT"
 
@@ -77,7 +77,8 @@ def write_average(
 def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
     """Return the backgrounds and their fate as a FITS table."""
     text = {
-        name: [getattr(record, name) for record in inputs] for name in ("name", "fate", "remarks")
+        name: [printable(getattr(record, name)) for record in inputs]
+        for name in ("name", "fate", "remarks")
     }
     columns = [
         fits.Column(name.upper(), f"{max(1, *map(len, values))}A", array=values)
@@ -90,6 +91,7 @@ def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
 
 def set_filename(header: fits.Header, name: str) -> None:
     """Write FILENAME, its comment as far as there is room beside a long name."""
+    name = printable(name)
     comment = header.comments["FILENAME"] if "FILENAME" in header else "Name of the file"
     room = 80 - len("FILENAME= ''") - max(8, len(name)) - len(" / ")
     header["FILENAME"] = (name, comment[: max(0, room)])

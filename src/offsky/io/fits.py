@@ -5,6 +5,7 @@ are then read straight into the memory that the average works on. Compressed and
 unusual arrays are read through astropy itself.
 """
 
+import errno
 import gzip
 import io
 import os
@@ -32,6 +33,9 @@ from offsky.metadata import KEYWORDS, Metadata
 TOP_BIT = 0x80000000
 
 _GZIP_MAGIC = b"\x1f\x8b"
+
+# What astropy raises for damage that it comes upon, of one kind or another.
+DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, VerifyError)
 
 
 class _ArrayReader(Protocol):
@@ -185,16 +189,21 @@ class FitsExposure:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.name = self.path.name
-        self.file = _open_plain(self.path)
+        self.file, self.same_as = _open_plain(self.path)
         # Opened where an array is to be decompressed, scaled or converted.
         self._hdus: fits.HDUList | None = None
         self._lock = Lock()
         try:
             with self.file.lease() as fd:
                 self._examine(fd)
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            if isinstance(error, ExposureError) or not isinstance(error, DAMAGE):
+                raise
+            raise ExposureError(
+                f"{self.path}: not a FITS file that can be read ({first_line(error)}); "
+                "fetch it again"
+            ) from error
 
     def _examine(self, fd: int) -> None:
         self.extents = read_layout(fd, self.path)
@@ -215,8 +224,6 @@ class FitsExposure:
                 "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
             )
         self.metadata = _metadata(self.header, sci.header)
-        status = os.fstat(fd)
-        self.same_as = (status.st_dev, status.st_ino)
         self.err = self._companion("ERR", fd)
         self.dq = self._companion("DQ", fd)
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
@@ -319,16 +326,28 @@ def read_exactly(fd: int, memory: memoryview, offset: int, name: str) -> None:
         offset += n_read
 
 
-def _open_plain(path: Path) -> InputFile:
-    """Open a file unbuffered; a gzipped one as an unzipped temporary copy."""
+def _open_plain(path: Path) -> tuple[InputFile, tuple[int, int]]:
+    """Open a file unbuffered; a gzipped one as an unzipped temporary copy.
+
+    Also returns what tells the file itself from others: its device and number.
+    """
     try:
         file = path.open("rb", buffering=0)
+        try:
+            status = os.fstat(file.fileno())
+            zipped = os.pread(file.fileno(), 2, 0) == _GZIP_MAGIC
+        except BaseException:
+            file.close()
+            raise
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except OSError as error:
-        raise ExposureError(f"{path}: cannot be opened ({error.strerror})") from error
-    if os.pread(file.fileno(), 2, 0) != _GZIP_MAGIC:
-        return InputFile(file, path)
+        raise ExposureError(
+            f"{path}: cannot be read ({error.strerror}); expected a FITS file"
+        ) from error
+    same_as = (status.st_dev, status.st_ino)
+    if not zipped:
+        return InputFile(file, path), same_as
     with file:
         plain = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (returned open)
         try:
@@ -336,13 +355,16 @@ def _open_plain(path: Path) -> InputFile:
                 shutil.copyfileobj(unzipped, plain, 2**20)
         except (OSError, EOFError, zlib.error) as error:
             plain.close()
+            remedy = "fetch it again"
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                remedy = f"make room in {tempfile.gettempdir()}, or set TMPDIR to another folder"
             raise ExposureError(
-                f"{path}: cannot be unzipped ({first_line(error)}); fetch it again"
+                f"{path}: cannot be unzipped ({first_line(error)}); {remedy}"
             ) from error
         except BaseException:
             plain.close()
             raise
-    return InputFile(plain, None)
+    return InputFile(plain, None), same_as
 
 
 def _metadata(primary: fits.Header, sci: fits.Header) -> Metadata:

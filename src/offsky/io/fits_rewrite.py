@@ -11,8 +11,10 @@ from astropy.io import fits
 
 from offsky.clip import ClippedMean
 from offsky.difference import subtract_rows
-from offsky.exposure import as_flags
-from offsky.io.fits import FitsExposure
+from offsky.errors import ExposureError
+from offsky.exposure import as_flags, as_samples
+from offsky.io.fits import DAMAGE, FitsExposure
+from offsky.io.fits_layout import first_line
 
 
 class FitsRewrite:
@@ -32,9 +34,16 @@ class FitsRewrite:
         self._path = path
         self._header = header
         self._hdus = fits.open(target.path, memmap=False)
-        # In the machine's byte order and unscaled: what BSCALE made of it.
-        self._sci = self._native("SCI")
-        self._dq = as_flags(self._native("DQ"))
+        try:
+            # In the machine's byte order and unscaled: what BSCALE made of it.
+            self._sci = as_samples(self._native("SCI"))
+            self._dq = as_flags(self._native("DQ"))
+        except DAMAGE as error:
+            self._hdus.close()
+            raise ExposureError(
+                f"{target.path}: SCI or DQ cannot be read ({first_line(error)}); "
+                "fetch the file again"
+            ) from error
 
     def _native(self, name: str) -> np.ndarray:
         data = np.array(self._hdus[name].data)

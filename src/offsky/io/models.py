@@ -74,7 +74,7 @@ def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
     for key in ("data", "err", "dq"):
         value = model.instance.get(key)
         if value is not None:
-            arrays[key] = np.asarray(value)
+            arrays[key] = _array(value, name, key)
     sci = arrays.get("data")
     if sci is None or sci.ndim not in (2, 3) or 0 in sci.shape:
         found = "no data" if sci is None else f"data of shape {sci.shape}"
@@ -91,6 +91,18 @@ def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
     return ArrayExposure(
         name, sci, arrays.get("err"), arrays.get("dq"), _metadata(model), id(model)
     )
+
+
+def _array(value: Any, name: str, key: str) -> np.ndarray:
+    """Return an array of a model; one of a file is read from it only now."""
+    try:
+        return np.asarray(value)
+    except Exception as error:
+        # Whatever asdf and astropy raise for a damaged file.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ExposureError(
+            f"{name}: {key} cannot be read ({reason}); fetch the file again"
+        ) from error
 
 
 def model_name(model: Any) -> str:
