@@ -148,12 +148,12 @@ def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata
 
 
 def printable(text: str) -> str:
-    """Return a text as FITS can hold it: what is not printable ASCII is escaped.
+    r"""Return a text as FITS can hold it: what is not printable ASCII is escaped.
 
     Examples
     --------
-    >>> printable("été_rate.fits")
-    '\\\\xe9t\\\\xe9_rate.fits'
+    >>> print(printable("été_rate.fits"))
+    \xe9t\xe9_rate.fits
     """
     return "".join(each if " " <= each <= "~" else ascii(each)[1:-1] for each in text)
 

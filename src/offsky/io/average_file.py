@@ -1,5 +1,6 @@
 """Write an average as an exposure that can be a background again."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,7 +72,10 @@ def write_average(
         hdus.append(hdu)
     hdus.append(fits.ImageHDU(average.n_kept.astype(np.int32), name=KEPT_EXTENSION))
     hdus.append(inputs_table(inputs))
-    fits.HDUList(hdus).writeto(path, overwrite=True)
+    with warnings.catch_warnings():
+        # Oddities of the template's header are kept as they are.
+        warnings.simplefilter("ignore")
+        fits.HDUList(hdus).writeto(path, overwrite=True, output_verify="ignore")
 
 
 def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:

@@ -35,7 +35,7 @@ TOP_BIT = 0x80000000
 _GZIP_MAGIC = b"\x1f\x8b"
 
 # What astropy raises for damage that it comes upon, of one kind or another.
-DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, VerifyError)
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, VerifyError)
 
 
 class _ArrayReader(Protocol):
@@ -141,9 +141,10 @@ class _SectionArray:
         with self._lock:  # astropy's file objects know one position
             try:
                 rows = np.asarray(self._hdu.section[(*lead, slice(first, last), slice(None))])
-            except (OSError, ValueError, TypeError, RuntimeError) as error:
+            except Exception as error:
+                # Each compression has errors of its own.
                 raise ExposureError(
-                    f"{self._name}: rows {first} to {last} cannot be read ({error}); "
+                    f"{self._name}: rows {first} to {last} cannot be read ({first_line(error)}); "
                     "fetch the file again"
                 ) from error
         return as_flags(rows) if self._dq else as_samples(rows)
@@ -198,7 +199,7 @@ class FitsExposure:
                 self._examine(fd)
         except BaseException as error:
             self.close()
-            if isinstance(error, ExposureError) or not isinstance(error, DAMAGE):
+            if isinstance(error, ExposureError) or not isinstance(error, _DAMAGE):
                 raise
             raise ExposureError(
                 f"{self.path}: not a FITS file that can be read ({first_line(error)}); "

@@ -13,7 +13,7 @@ from offsky.clip import ClippedMean
 from offsky.difference import subtract_rows
 from offsky.errors import ExposureError
 from offsky.exposure import as_flags, as_samples
-from offsky.io.fits import DAMAGE, FitsExposure
+from offsky.io.fits import FitsExposure
 from offsky.io.fits_layout import first_line
 
 
@@ -31,6 +31,7 @@ class FitsRewrite:
     """
 
     def __init__(self, target: FitsExposure, path: Path, header: fits.Header) -> None:
+        self._name = target.path
         self._path = path
         self._header = header
         self._hdus = fits.open(target.path, memmap=False)
@@ -38,7 +39,8 @@ class FitsRewrite:
             # In the machine's byte order and unscaled: what BSCALE made of it.
             self._sci = as_samples(self._native("SCI"))
             self._dq = as_flags(self._native("DQ"))
-        except DAMAGE as error:
+        except Exception as error:
+            # Each compression has errors of its own.
             self._hdus.close()
             raise ExposureError(
                 f"{target.path}: SCI or DQ cannot be read ({first_line(error)}); "
@@ -65,9 +67,17 @@ class FitsRewrite:
             self._hdus[i] = _replaced(self._hdus[i], data)
         self._hdus[0].header = self._header
         with warnings.catch_warnings():
-            # Oddities of the target that astropy mends or remarks upon are not ours.
+            # Oddities of the target are not ours: to mend them is to change the file.
             warnings.simplefilter("ignore")
-            self._hdus.writeto(self._path, overwrite=True, output_verify="silentfix")
+            try:
+                self._hdus.writeto(self._path, overwrite=True, output_verify="ignore")
+            except OSError:
+                raise
+            except Exception as error:
+                raise ExposureError(
+                    f"{self._name}: an extension is damaged ({first_line(error)}); "
+                    "fetch the file again"
+                ) from error
         self.close()
 
     def close(self) -> None:

@@ -9,7 +9,10 @@ import numpy as np
 
 from offsky.errors import ExposureError, MissingFileError
 from offsky.exposure import ArrayExposure
+from offsky.io.fits import FitsExposure
 from offsky.metadata import MODEL_PATHS, Metadata
+
+_ARRAYS = ("data", "err", "dq")
 
 
 def open_model(path: str | os.PathLike[str]) -> Any:
@@ -36,10 +39,20 @@ def open_model(path: str | os.PathLike[str]) -> Any:
 
     if not Path(path).exists():
         raise MissingFileError(f"{path}: no such file; check the name")
+    if not is_asdf(path):
+        # A file cut short is only a warning to astropy, and to the models.
+        FitsExposure(path).close()
+    model = None
     try:
-        return datamodels.open(os.fspath(path))
+        model = datamodels.open(os.fspath(path))
+        for key in _ARRAYS:
+            # Damaged pixels show when they are first looked at.
+            np.asarray(model.instance.get(key))
+        return model
     except Exception as error:
         # Whatever asdf and the schemas raise for a damaged file.
+        if model is not None:
+            model.close()
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ExposureError(
             f"{path}: cannot be opened as a JWST data model ({reason}); "
@@ -71,10 +84,10 @@ def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
     """
     name = name or model_name(model)
     arrays: dict[str, np.ndarray] = {}
-    for key in ("data", "err", "dq"):
+    for key in _ARRAYS:
         value = model.instance.get(key)
         if value is not None:
-            arrays[key] = _array(value, name, key)
+            arrays[key] = np.asarray(value)
     sci = arrays.get("data")
     if sci is None or sci.ndim not in (2, 3) or 0 in sci.shape:
         found = "no data" if sci is None else f"data of shape {sci.shape}"
@@ -91,18 +104,6 @@ def model_exposure(model: Any, name: str | None = None) -> ArrayExposure:
     return ArrayExposure(
         name, sci, arrays.get("err"), arrays.get("dq"), _metadata(model), id(model)
     )
-
-
-def _array(value: Any, name: str, key: str) -> np.ndarray:
-    """Return an array of a model; one of a file is read from it only now."""
-    try:
-        return np.asarray(value)
-    except Exception as error:
-        # Whatever asdf and astropy raise for a damaged file.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ExposureError(
-            f"{name}: {key} cannot be read ({reason}); fetch the file again"
-        ) from error
 
 
 def model_name(model: Any) -> str:
