@@ -62,6 +62,18 @@ class FitsRewrite:
 
     def finish(self) -> None:
         """Write the file."""
+        try:
+            self._write()
+        except OSError:
+            raise
+        except Exception as error:
+            raise ExposureError(
+                f"{self._name}: a header or an extension is damaged ({first_line(error)}); "
+                "fetch the file again"
+            ) from error
+        self.close()
+
+    def _write(self) -> None:
         for name, data in (("SCI", self._sci), ("DQ", self._dq)):
             i = self._hdus.index_of(name)
             self._hdus[i] = _replaced(self._hdus[i], data)
@@ -69,16 +81,7 @@ class FitsRewrite:
         with warnings.catch_warnings():
             # Oddities of the target are not ours: to mend them is to change the file.
             warnings.simplefilter("ignore")
-            try:
-                self._hdus.writeto(self._path, overwrite=True, output_verify="ignore")
-            except OSError:
-                raise
-            except Exception as error:
-                raise ExposureError(
-                    f"{self._name}: an extension is damaged ({first_line(error)}); "
-                    "fetch the file again"
-                ) from error
-        self.close()
+            self._hdus.writeto(self._path, overwrite=True, output_verify="ignore")
 
     def close(self) -> None:
         """Close the target."""
