@@ -140,3 +140,11 @@ def write_association(path: Path, *products: tuple[str, Sequence[tuple[str, str]
     }
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def product(name: str, target: str, *backgrounds: str) -> tuple[str, list[tuple[str, str]]]:
+    """Make a product of names without their endings."""
+    kinds = [(target, "science"), *((background, "background") for background in backgrounds)]
+    return name, [
+        (f"{file}.fits" if "_" in file else f"{file}_rate.fits", kind) for file, kind in kinds
+    ]
