@@ -14,6 +14,8 @@ import pytest
 from astropy.io import fits
 
 from offsky.cli import cli
+from offsky.exposure import ArrayExposure
+from offsky.metadata import Metadata
 
 MIRI: dict[str, Any] = {
     "TELESCOP": "JWST",
@@ -148,3 +150,14 @@ def product(name: str, target: str, *backgrounds: str) -> tuple[str, list[tuple[
     return name, [
         (f"{file}.fits" if "_" in file else f"{file}_rate.fits", kind) for file, kind in kinds
     ]
+
+
+def in_memory(name: str, **facts: Any) -> ArrayExposure:
+    """Make an exposure whose pixels may not be read."""
+
+    class Unread(ArrayExposure):
+        def read_rows(self, *args: Any) -> Any:
+            raise AssertionError("pixels were read before the headers were judged")
+
+    sci = np.ones((4, 5), dtype=np.float32)
+    return Unread(name, sci, sci, sci.astype(np.uint32), Metadata(**facts))
