@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from math import fsum, nan
+from math import fsum, isfinite, nan
 from typing import Any
 
 from offsky.assemble import Assembled
@@ -60,11 +60,11 @@ class Provenance:
         return [
             ("OFFVER", version("offsky"), "offsky version that averaged the background"),
             ("OFFNBKG", len(self.backgrounds), "backgrounds averaged"),
-            ("OFFSIGMA", self.options.sigma, "clipping threshold [standard deviations]"),
+            ("OFFSIGMA", _finite(self.options.sigma), "clipping threshold [standard deviations]"),
             ("OFFMAXIT", maxiters, "clipping passes at most (-1: no limit)"),
             ("OFFNREJ", self.n_rejected, "samples clipped"),
             ("OFFNUNCV", self.n_uncovered, "pixels without background"),
-            ("OFFLEVEL", self.median_level, "median of the averaged background"),
+            ("OFFLEVEL", _finite(self.median_level), "median of the averaged background"),
         ]
 
     def history(self) -> list[str]:
@@ -156,6 +156,14 @@ def printable(text: str) -> str:
     \xe9t\xe9_rate.fits
     """
     return "".join(each if " " <= each <= "~" else ascii(each)[1:-1] for each in text)
+
+
+def _finite(value: float | None) -> float | str:
+    """Return a number as a card can hold it: FITS has no infinity.
+
+    A card without a value would be right for None, but stdatamodels cannot save it.
+    """
+    return value if value is not None and isfinite(value) else "N/A"
 
 
 def now() -> str:
