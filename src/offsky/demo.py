@@ -115,7 +115,8 @@ def run_demo(
     for path in (target, *backgrounds, result, unclipped, *([picture] if picture else [])):
         if path.exists() and not overwrite:
             raise OutputExistsError(
-                f"{path}: exists already; choose another directory or allow overwriting"
+                f"{path}: exists already; choose another directory or allow it with overwrite "
+                "(--overwrite)"
             )
     try:
         directory.mkdir(parents=True, exist_ok=True)

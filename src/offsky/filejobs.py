@@ -14,7 +14,7 @@ from offsky.checks import check_target, choose_backgrounds, warn_of_gaps
 from offsky.choices import Changes, choose_options
 from offsky.combine import count_threads
 from offsky.difference import Subtraction
-from offsky.errors import OffskyError, ParameterError
+from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.io.association import read_association
 from offsky.io.average_file import set_cards, write_average
 from offsky.io.exposures import opened
@@ -120,6 +120,10 @@ def subtract_file(
     for path in (output, combined):
         if path is not None:
             check_output(path, inputs=[target_file, *background_files], overwrite=overwrite)
+    if combined is not None and combined.resolve() == output.resolve():
+        raise OutputError(
+            f"{output}: is named for the result and for the average; choose another name for one"
+        )
 
     if is_asdf(target_file) or is_asdf(output):
         from offsky.modeljobs import subtract_model_file

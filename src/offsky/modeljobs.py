@@ -13,12 +13,12 @@ from typing import Any, Unpack
 import numpy as np
 
 from offsky.assemble import Assembled, assemble
-from offsky.checks import Choice, choose_backgrounds, warn_of_gaps
+from offsky.checks import Choice, check_target, choose_backgrounds, warn_of_gaps
 from offsky.choices import FurtherChanges, choose_options
 from offsky.clip import ClippedMean
 from offsky.combine import count_threads
 from offsky.difference import Subtraction, TargetRows, count_unknown_errors, subtract_rows
-from offsky.errors import ParameterError
+from offsky.errors import OutputError, ParameterError
 from offsky.exposure import Exposure
 from offsky.io.average_file import INPUTS_EXTENSION, KEPT_EXTENSION, inputs_table
 from offsky.io.exposures import open_exposure
@@ -223,6 +223,9 @@ def subtract_model_file(
     """Do the work of `subtract_file` where the target or the output is ASDF."""
     if combined is not None:
         raise ParameterError("the average of an ASDF target is not saved; use offsky average")
+    kind = Path(output.name.removesuffix(".gz")).suffix.lower()
+    if kind not in (".asdf", ".fits"):
+        raise OutputError(f"{output}: the format is told by the name; end it in .asdf or .fits")
     with open_model(target) as model, atomic_output(output, overwrite=overwrite) as part:
         subtracted = subtract_model(
             model,
@@ -237,7 +240,7 @@ def subtract_model_file(
         # file: save under the final one, in a folder beside.
         folder = TemporaryDirectory(dir=output.parent, prefix=".offsky")
         with closing(subtracted.model), folder as name:
-            saved = Path(name) / output.name
+            saved = Path(name) / output.name.removesuffix(".gz")
             subtracted.model.save(os.fspath(saved))
             saved.replace(part)
     dropped = subtracted.choice.dropped
@@ -323,6 +326,7 @@ def subtract_model(
     """
     how = Subtraction.of(options)
     exposure = model_exposure(target, variances=how.propagate)
+    check_target(exposure)
     with _opened(backgrounds, variances=how.propagate) as exposures:
         choice = choose_backgrounds(
             exposure, apply_masks(exposures, masks), policy=policy, options=options

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from math import fsum, nan
+from math import fsum, isfinite, nan
 from typing import Any
 
 from offsky.assemble import Assembled
@@ -99,11 +99,15 @@ class Provenance:
                 if name in differences
             ),
             *self._scale_error_card(),
-            ("OFFSIGMA", self.options.sigma, f"clipping threshold [{_unit(self.options)}]"),
+            (
+                "OFFSIGMA",
+                _finite(self.options.sigma),
+                f"clipping threshold [{_unit(self.options)}]",
+            ),
             ("OFFMAXIT", maxiters, "clipping passes at most (-1: no limit)"),
             ("OFFNREJ", self.n_rejected, "samples clipped"),
             ("OFFNUNCV", self.n_uncovered, "pixels without background"),
-            ("OFFLEVEL", self.median_level, "median of the averaged background"),
+            ("OFFLEVEL", _finite(self.median_level), "median of the averaged background"),
         ]
 
     def _card_value(self, name: str, value: Any) -> Any:
@@ -120,7 +124,7 @@ class Provenance:
 
     def history(self) -> list[str]:
         """Return one line for each background, and what is to be known of the errors."""
-        lines = [f"offsky background: {name}" for name in self.backgrounds]
+        lines = [f"offsky background: {printable(name)}" for name in self.backgrounds]
         return [*lines, *CORRELATED] if self.options.errors == "propagate" else lines
 
 
@@ -203,6 +207,25 @@ def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata
         status=None,
         unit=next(iter(known("unit")), metadata.unit),
     )
+
+
+def printable(text: str) -> str:
+    r"""Return a text as FITS can hold it: what is not printable ASCII is escaped.
+
+    Examples
+    --------
+    >>> print(printable("été_rate.fits"))
+    \xe9t\xe9_rate.fits
+    """
+    return "".join(each if " " <= each <= "~" else ascii(each)[1:-1] for each in text)
+
+
+def _finite(value: float | None) -> float | str:
+    """Return a number as a card can hold it: FITS has no infinity.
+
+    A card without a value would be right for None, but stdatamodels cannot save it.
+    """
+    return value if value is not None and isfinite(value) else "N/A"
 
 
 def now() -> str:

@@ -66,11 +66,16 @@ class Placement:
 
     @property
     def keywords(self) -> tuple[int, int, int, int] | None:
-        """SUBSTRT1, SUBSTRT2, SUBSIZE1, SUBSIZE2; None unless all are given."""
+        """SUBSTRT1, SUBSTRT2, SUBSIZE1, SUBSIZE2; None where a start is not given.
+
+        A size that is not given is the array's.
+        """
         m = self.metadata
-        if m.xstart is None or m.ystart is None or m.xsize is None or m.ysize is None:
+        if m.xstart is None or m.ystart is None:
             return None
-        return int(m.xstart), int(m.ystart), int(m.xsize), int(m.ysize)
+        ny, nx = self.shape
+        xsize, ysize = nx if m.xsize is None else m.xsize, ny if m.ysize is None else m.ysize
+        return int(m.xstart), int(m.ystart), int(xsize), int(ysize)
 
     @property
     def contradicts(self) -> bool:
@@ -103,7 +108,8 @@ def place(exposures: list[Placement]) -> tuple[list[Window], str | None]:
     An exposure lies where SUBSTRT1/2 and SUBSIZE1/2 say. Where the keywords
     contradict the array (files cropped afterwards), exposures of one shape and with
     the same keywords share a window. Without keywords, an array of the detector's
-    full size is the full frame; failing that, arrays of one shape share a window.
+    full size is the full frame; failing that, arrays of one shape share a window, that
+    of those among them whose keywords agree on one.
     """
     first = exposures[0]
     same_shape = all(exposure.shape == first.shape for exposure in exposures)
@@ -124,9 +130,15 @@ def place(exposures: list[Placement]) -> tuple[list[Window], str | None]:
     windows = [_window_of(exposure) for exposure in exposures]
     if None not in windows:
         return [window for window in windows if window is not None], None
-    if same_shape and all(exposure.keywords is None for exposure in exposures):
-        return [Window(0, 0, *first.shape[::-1])] * len(exposures), None
     nowhere = exposures[windows.index(None)]
+    known = {window for window in windows if window is not None}
+    if same_shape and not known:
+        return [Window(0, 0, *first.shape[::-1])] * len(exposures), None
+    if same_shape and len(known) == 1:
+        return [*known] * len(exposures), (
+            f"{nowhere.name}: without SUBSTRT1/2 and SUBSIZE1/2, taken to lie where the others "
+            "lie, since their shapes agree"
+        )
     raise ExposureMismatchError(
         f"{nowhere.name}: without SUBSTRT1/2 and SUBSIZE1/2 its {_rows_columns(nowhere.shape)} "
         "cannot be placed on the detector; expected the keywords, a full frame, or exposures of "

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +66,8 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Product
     path : Path
         The JSON file; members are relative to its folder.
     allow_outside : bool
-        Whether members may lie outside that folder. An association from elsewhere
-        could otherwise name any file of this machine.
+        Whether members may lie outside that folder, links followed. An association
+        from elsewhere could otherwise name any file of this machine.
 
     Returns
     -------
@@ -88,7 +87,7 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Product
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except OSError as error:
         raise AssociationError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AssociationError(
             f"{path}: not JSON ({error}); expected a level-2 association"
         ) from error
@@ -130,7 +129,9 @@ class _Reader:
     def product(self, part: Any, place: str) -> Product:
         self.check_keys(part, _PRODUCT_KEYS, place)
         name = part.get("name")
-        if not isinstance(name, str) or not name or Path(name).name != name:
+        # What cannot be printed no file name should have, and some no file can.
+        plain = isinstance(name, str) and Path(name).name == name and name.isprintable()
+        if not plain or not name:
             raise self._wrong(f"{place}.name", f"{name!r}; expected a plain file name")
         members = part.get("members")
         if not isinstance(members, list) or not members:
@@ -144,7 +145,7 @@ class _Reader:
             if not isinstance(kind, str):
                 raise self._wrong(where, "no exptype; expected science, background or another")
             if kind.lower() not in ("science", "background"):
-                log.info("%s: %s: %s member ignored", self._path, where, kind)
+                log.warning("%s: %s: %r member ignored", self._path, where, kind)
                 continue
             found = self._member_path(member.get("expname"), where)
             (science if kind.lower() == "science" else backgrounds).append(found)
@@ -163,17 +164,22 @@ class _Reader:
         if not isinstance(expname, str) or not expname:
             raise self._wrong(f"{place}.expname", f"{expname!r}; expected a file name")
         folder = self._path.parent
-        # By the words of the path: a link that is in the folder was put there knowingly.
-        relative = os.path.normpath(expname)
-        if not self._allow_outside and (Path(relative).is_absolute() or relative.startswith("..")):
+        found = folder / expname
+        try:
+            is_inside = found.resolve().is_relative_to(folder.resolve())
+            is_there = found.is_file()
+        except (OSError, RuntimeError, ValueError):
+            # Links in a circle, and names that no file can have.
+            is_inside, is_there = True, False
+        if not is_inside and not self._allow_outside:
             raise self._wrong(
                 f"{place}.expname",
                 f"{expname!r} leaves the association's folder; move the file there, or allow it "
                 "with --allow-outside",
             )
-        found = folder / relative
-        if not found.exists():
+        if not is_there:
             raise MissingFileError(
-                f"{self._path}: {place}.expname: no such file {found}; fetch it or correct it"
+                f"{self._path}: {place}.expname: no such file {str(found)!r}; fetch it or "
+                "correct it"
             )
         return found

@@ -1,5 +1,6 @@
 """Write an average as an exposure that can be a background again."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from astropy.io import fits
 
 from offsky.clip import ClippedMean
 from offsky.metadata import KEYWORDS, Metadata
-from offsky.provenance import InputRecord, Provenance, now
+from offsky.provenance import InputRecord, Provenance, now, printable
 
 KEPT_EXTENSION, INPUTS_EXTENSION = "N_KEPT", "BKGINPUT"
 
@@ -75,13 +76,17 @@ def write_average(
         hdus.append(hdu)
     hdus.append(fits.ImageHDU(average.n_kept.astype(np.int32), name=KEPT_EXTENSION))
     hdus.append(inputs_table(inputs))
-    fits.HDUList(hdus).writeto(path, overwrite=True)
+    with warnings.catch_warnings():
+        # Oddities of the template's header are kept as they are.
+        warnings.simplefilter("ignore")
+        fits.HDUList(hdus).writeto(path, overwrite=True, output_verify="ignore")
 
 
 def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
     """Return the backgrounds and their fate as a FITS table."""
     text = {
-        name: [getattr(record, name) for record in inputs] for name in ("name", "fate", "remarks")
+        name: [printable(getattr(record, name)) for record in inputs]
+        for name in ("name", "fate", "remarks")
     }
     columns = [
         fits.Column(name.upper(), f"{max(1, *map(len, values))}A", array=values)
@@ -94,6 +99,7 @@ def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
 
 def set_filename(header: fits.Header, name: str) -> None:
     """Write FILENAME, its comment as far as there is room beside a long name."""
+    name = printable(name)
     comment = header.comments["FILENAME"] if "FILENAME" in header else "Name of the file"
     room = 80 - len("FILENAME= ''") - max(8, len(name)) - len(" / ")
     header["FILENAME"] = (name, comment[: max(0, room)])

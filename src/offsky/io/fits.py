@@ -5,14 +5,14 @@ are then read straight into the memory that the average works on. Compressed and
 unusual arrays are read through astropy itself.
 """
 
+import errno
 import gzip
 import io
 import os
 import shutil
 import tempfile
-import warnings
 import zlib
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -26,6 +26,7 @@ from offsky.clip import Array
 from offsky.errors import ExposureError, MissingFileError
 from offsky.exposure import Rows, Scratch, as_flags, as_samples
 from offsky.io.files import InputFile
+from offsky.io.fits_layout import Extent, first_line, read_layout
 from offsky.metadata import KEYWORDS, Metadata
 
 # FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
@@ -36,15 +37,8 @@ VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
-
-@dataclass(frozen=True)
-class Extent:
-    """Where one header-data unit lies in its file, in bytes."""
-
-    name: str
-    header_start: int
-    data_start: int
-    end: int
+# What astropy raises for damage that it comes upon, of one kind or another.
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, VerifyError)
 
 
 class _ArrayReader(Protocol):
@@ -136,9 +130,9 @@ class _SectionArray:
 
     flip = 0
 
-    def __init__(self, hdu: Any, name: str, shape: tuple[int, ...], lock: Lock, dq: bool) -> None:
-        self.shape = shape
-        self.row_bytes = 8 * int(np.prod(shape[:-2] + shape[-1:]))
+    def __init__(self, hdu: Any, name: str, lock: Lock, dq: bool) -> None:
+        self.shape = tuple(hdu.shape)
+        self.row_bytes = 8 * int(np.prod(self.shape[:-2] + self.shape[-1:]))
         self._hdu = hdu
         self._name = name
         self._lock = lock
@@ -150,9 +144,10 @@ class _SectionArray:
         with self._lock:  # astropy's file objects know one position
             try:
                 rows = np.asarray(self._hdu.section[(*lead, slice(first, last), slice(None))])
-            except (OSError, ValueError, TypeError, RuntimeError) as error:
+            except Exception as error:
+                # Each compression has errors of its own.
                 raise ExposureError(
-                    f"{self._name}: rows {first} to {last} cannot be read ({error}); "
+                    f"{self._name}: rows {first} to {last} cannot be read ({first_line(error)}); "
                     "fetch the file again"
                 ) from error
         return as_flags(rows) if self._dq else as_samples(rows)
@@ -201,95 +196,61 @@ class FitsExposure:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.name = self.path.name
-        self.file = _open_plain(self.path)
+        self.file, self.same_as = _open_plain(self.path)
+        # Opened where an array is to be decompressed, scaled or converted.
+        self._hdus: fits.HDUList | None = None
+        self._lock = Lock()
         try:
             with self.file.lease() as fd:
                 self._examine(fd)
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            if isinstance(error, ExposureError) or not isinstance(error, _DAMAGE):
+                raise
+            raise ExposureError(
+                f"{self.path}: not a FITS file that can be read ({first_line(error)}); "
+                "fetch it again"
+            ) from error
 
     def _examine(self, fd: int) -> None:
-        # A handle of astropy's own: the raw reads never move its position.
-        own = io.FileIO(os.dup(fd))
-        try:
-            with warnings.catch_warnings():
-                # Damage is told in our own words below.
-                warnings.simplefilter("ignore")
-                self.hdus = fits.open(own, mode="readonly", memmap=False)
-                infos = [hdu.fileinfo() for hdu in self.hdus]
-        except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as error:
-            own.close()
-            raise ExposureError(
-                f"{self.path}: not a FITS file that can be read "
-                f"({_first_line(error)}); expected a JWST exposure"
-            ) from error
-        self.extents = [
-            Extent(hdu.name, info["hdrLoc"], info["datLoc"], info["datLoc"] + info["datSpan"])
-            for hdu, info in zip(self.hdus, infos, strict=True)
-        ]
-        self._check_whole(fd)
-        self.header = self.hdus[0].header
+        self.extents = read_layout(fd, self.path)
+        self.header = self.extents[0].header
 
-        sci_hdu = self._find("SCI")
-        if sci_hdu is None:
+        sci = self._find("SCI")
+        if sci is None:
             names = ", ".join(extent.name for extent in self.extents)
             raise ExposureError(
                 f"{self.path}: no SCI image among its extensions ({names}); "
                 "expected a calibrated exposure such as _rate.fits"
             )
-        lock = Lock()
-        self.sci = self._reader(sci_hdu, lock)
+        self.sci = self._reader(sci)
         self.shape = self.sci.shape
         if len(self.shape) not in (2, 3) or 0 in self.shape:
             raise ExposureError(
                 f"{self.path}: SCI has the shape {self.shape}; expected (rows, columns) or "
                 "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
             )
-        self.metadata = _metadata(self.header, sci_hdu.header)
-        status = os.fstat(fd)
-        self.same_as = (status.st_dev, status.st_ino)
-        self.err = self._companion("ERR", lock)
-        self.dq = self._companion("DQ", lock)
+        self.metadata = _metadata(self.header, sci.header)
+        self.err = self._companion("ERR")
+        self.dq = self._companion("DQ")
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
         self.missing = [name for name, reader in readers.items() if reader is None]
         self.row_bytes = sum(reader.row_bytes for reader in readers.values() if reader)
-        found = {name: self._variance(name, lock) for name in VARIANCES}
-        self.variances = {name: reader for name, reader in found.items() if reader is not None}
-        wanted = [*readers.values(), *self.variances.values()]
-        if all(isinstance(reader, RawArray) for reader in wanted if reader):
-            self.hdus.close()
 
-    def _check_whole(self, fd: int) -> None:
-        size = os.fstat(fd).st_size
-        end = self.extents[-1].end
-        if size < end:
-            raise ExposureError(
-                f"{self.path}: the file is cut short, {size} bytes where its headers "
-                f"promise {end}; fetch it again"
-            )
-        if size > end and os.pread(fd, 2880, end).strip(b"\0 "):
-            raise ExposureError(
-                f"{self.path}: the file is damaged or cut short, the last {size - end} bytes "
-                "are no FITS extension; fetch it again"
-            )
-
-    def _find(self, name: str) -> Any:
-        found = [hdu for hdu in self.hdus if hdu.name == name]
+    def _find(self, name: str) -> Extent | None:
+        found = [extent for extent in self.extents if extent.name == name]
         if len(found) > 1:
             raise ExposureError(
                 f"{self.path}: {len(found)} {name} extensions; expected one (a file of many "
                 "slits is to be split first)"
             )
-        if not found or not found[0].is_image:
-            return None
-        return found[0]
+        return found[0] if found and found[0].is_image else None
 
-    def _companion(self, name: str, lock: Lock) -> "_ArrayReader | None":
-        hdu = self._find(name)
-        if hdu is None:
+    def _companion(self, name: str) -> "_ArrayReader | None":
+        extent = self._find(name)
+        if extent is None:
             return None
-        reader = self._reader(hdu, lock)
+        reader = self._reader(extent)
         if reader.shape != self.shape:
             raise ExposureError(
                 f"{self.path}: {name} has the shape {reader.shape}, SCI {self.shape}; "
@@ -297,25 +258,42 @@ class FitsExposure:
             )
         return reader
 
-    def _variance(self, name: str, lock: Lock) -> "_ArrayReader | None":
+    def _variance(self, name: str) -> "_ArrayReader | None":
         """Find a variance; one that is empty, or of another shape, counts as not there."""
-        hdus = [hdu for hdu in self.hdus if hdu.name == name and hdu.is_image]
-        reader = self._reader(hdus[0], lock) if len(hdus) == 1 else None
+        found = [extent for extent in self.extents if extent.name == name and extent.is_image]
+        reader = self._reader(found[0]) if len(found) == 1 else None
         return reader if reader is not None and reader.shape == self.shape else None
 
-    def _reader(self, hdu: Any, lock: Lock) -> "_ArrayReader":
-        header = hdu.header
-        dq = hdu.name == "DQ"
-        shape = tuple(int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1))
-        scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+    def _reader(self, extent: Extent) -> "_ArrayReader":
+        header, dq = extent.header, extent.name == "DQ"
+        zero = header.get("BZERO", 0)
         stored = {(-32, 0): ">f4", (-64, 0): ">f8"}
         if dq:
             stored = {(32, 0): ">u4", (32, TOP_BIT): ">u4"}
         dtype = stored.get((header["BITPIX"], zero))
-        if dtype is None or scale != 1 or isinstance(hdu, fits.CompImageHDU):
-            return _SectionArray(hdu, str(self.path), shape, lock, dq)
-        offset = hdu.fileinfo()["datLoc"]
-        return RawArray(self.file, str(self.path), offset, shape, dtype, int(zero))
+        if dtype is None or header.get("BSCALE", 1) != 1 or extent.is_compressed:
+            hdu = self._hdu(extent)
+            return _SectionArray(hdu, str(self.path), self._lock, dq)
+        shape = tuple(int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1))
+        return RawArray(self.file, str(self.path), extent.data_start, shape, dtype, int(zero))
+
+    def _hdu(self, extent: Extent) -> Any:
+        """Return astropy's object for an array that takes more than reading bytes."""
+        if self._hdus is None:
+            with self.file.lease() as fd:
+                own = io.FileIO(os.dup(fd))
+            try:
+                self._hdus = fits.open(own, mode="readonly", memmap=False)
+            except BaseException:
+                own.close()
+                raise
+        try:
+            return self._hdus[self.extents.index(extent)]
+        except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as error:
+            raise ExposureError(
+                f"{self.path}: {extent.name} cannot be read ({first_line(error)}); "
+                "fetch the file again"
+            ) from error
 
     def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
         """Read rows [first, last) of SCI, ERR and DQ; valid until `scratch` is cleared."""
@@ -325,6 +303,12 @@ class FitsExposure:
             None if self.dq is None else self.dq.read_rows(first, last, scratch),
             0 if self.dq is None else self.dq.flip,
         )
+
+    @cached_property
+    def variances(self) -> "dict[str, _ArrayReader]":
+        """Readers of those of `VARIANCES` that it has; looked for when they are wanted."""
+        found = {name: self._variance(name) for name in VARIANCES}
+        return {name: reader for name, reader in found.items() if reader is not None}
 
     @property
     def has_variances(self) -> bool:
@@ -359,8 +343,8 @@ class FitsExposure:
 
     def close(self) -> None:
         """Close the file."""
-        if hasattr(self, "hdus"):
-            self.hdus.close()
+        if self._hdus is not None:
+            self._hdus.close()
         self.file.close()
 
     def __enter__(self) -> Self:
@@ -393,16 +377,28 @@ def read_exactly(fd: int, memory: memoryview, offset: int, name: str) -> None:
         offset += n_read
 
 
-def _open_plain(path: Path) -> InputFile:
-    """Open a file unbuffered; a gzipped one as an unzipped temporary copy."""
+def _open_plain(path: Path) -> tuple[InputFile, tuple[int, int]]:
+    """Open a file unbuffered; a gzipped one as an unzipped temporary copy.
+
+    Also returns what tells the file itself from others: its device and number.
+    """
     try:
         file = path.open("rb", buffering=0)
+        try:
+            status = os.fstat(file.fileno())
+            zipped = os.pread(file.fileno(), 2, 0) == _GZIP_MAGIC
+        except BaseException:
+            file.close()
+            raise
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except OSError as error:
-        raise ExposureError(f"{path}: cannot be opened ({error.strerror})") from error
-    if os.pread(file.fileno(), 2, 0) != _GZIP_MAGIC:
-        return InputFile(file, path)
+        raise ExposureError(
+            f"{path}: cannot be read ({error.strerror}); expected a FITS file"
+        ) from error
+    same_as = (status.st_dev, status.st_ino)
+    if not zipped:
+        return InputFile(file, path), same_as
     with file:
         plain = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (returned open)
         try:
@@ -410,25 +406,24 @@ def _open_plain(path: Path) -> InputFile:
                 shutil.copyfileobj(unzipped, plain, 2**20)
         except (OSError, EOFError, zlib.error) as error:
             plain.close()
+            remedy = "fetch it again"
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                remedy = f"make room in {tempfile.gettempdir()}, or set TMPDIR to another folder"
             raise ExposureError(
-                f"{path}: cannot be unzipped ({_first_line(error)}); fetch it again"
+                f"{path}: cannot be unzipped ({first_line(error)}); {remedy}"
             ) from error
         except BaseException:
             plain.close()
             raise
-    return InputFile(plain, None)
+    return InputFile(plain, None), same_as
 
 
 def _metadata(primary: fits.Header, sci: fits.Header) -> Metadata:
-    """Read the keywords that offsky looks at; BUNIT is in SCI's header."""
+    """Read the keywords that offsky looks at; BUNIT and the pointing are in SCI's header."""
     values = {}
     for name, keyword in KEYWORDS.items():
-        value = primary.get(keyword, sci.get(keyword))
+        value = (primary if keyword in primary else sci).get(keyword)
         if isinstance(value, str):
             value = value.strip() or None
         values[name] = None if isinstance(value, fits.card.Undefined) else value
     return Metadata(**values)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")

@@ -7,8 +7,10 @@ copied byte for byte, so that it arrives unchanged whatever it is.
 """
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from astropy.io import fits
@@ -64,6 +66,10 @@ class FitsCopy:
         self._spans: list[tuple[int, int, int]] = []  # source, destination, length
         self._headers: list[tuple[int, bytes]] = []
         self._arrays: dict[str, RawArray] = {}
+        self._flusher = ThreadPoolExecutor(1)
+        self._flushes: list[Future[None]] = []
+        self._rows_missing = target.shape[-2]
+        self._lock = Lock()
         self._plan()
 
     def _plan(self) -> None:
@@ -73,10 +79,8 @@ class FitsCopy:
             owned = self._owned.get(extent.name)
             if i == 0:
                 position += self._header_bytes
-            elif owned is not None and any(
-                key in self._target.hdus[i].header for key in _CHECKSUMS
-            ):
-                header = self._target.hdus[i].header.copy()
+            elif owned is not None and any(key in extent.header for key in _CHECKSUMS):
+                header = extent.header.copy()
                 for key in _CHECKSUMS:
                     header.remove(key, ignore_missing=True)
                 cards = _card_bytes(header)
@@ -112,6 +116,7 @@ class FitsCopy:
         with self._target.file.lease() as fd:
             for source, destination, length in self._spans:
                 _copy_span(fd, self._file.fileno(), source, destination, length, name)
+        self._begin_flush()
 
     @property
     def n_err_unknown(self) -> int:
@@ -134,6 +139,15 @@ class FitsCopy:
             result = subtract_rows(target, average, how)
             for name in self._owned:
                 self._write_rows(name, plane, first, result.image(name))
+        with self._lock:
+            self._rows_missing -= last - first
+            is_last = self._rows_missing == 0
+        if is_last:
+            self._begin_flush()
+
+    def _begin_flush(self) -> None:
+        """Let the disk go ahead while there is other work: the flush at the end is short then."""
+        self._flushes.append(self._flusher.submit(os.fsync, self._file.fileno()))
 
     def _write_rows(self, name: str, plane: int, first: int, rows: Array) -> None:
         array = self._arrays[name]
@@ -149,10 +163,14 @@ class FitsCopy:
         if len(cards) != self._header_bytes:
             raise AssertionError("the primary header changed its length after it was laid out")
         _write_exactly(self._file.fileno(), cards, 0)
+        for flush in self._flushes:
+            # An error of the disk is told once, to whoever asks first.
+            flush.result()
         self.close()
 
     def close(self) -> None:
         """Close the file as it is."""
+        self._flusher.shutdown(cancel_futures=True)
         self._file.close()
 
 

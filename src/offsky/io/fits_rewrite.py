@@ -12,8 +12,10 @@ from astropy.io import fits
 
 from offsky.clip import ClippedMean
 from offsky.difference import Subtraction, TargetRows, count_unknown_errors, subtract_rows
-from offsky.exposure import as_flags
+from offsky.errors import ExposureError
+from offsky.exposure import as_flags, as_samples
 from offsky.io.fits import FitsExposure
+from offsky.io.fits_layout import first_line
 
 
 class FitsRewrite:
@@ -39,17 +41,28 @@ class FitsRewrite:
     def __init__(
         self, target: FitsExposure, path: Path, header: fits.Header, how: Subtraction
     ) -> None:
+        self._name = target.path
         self._path = path
         self._header = header
         self._how = how
         self.scale = how.scale
         self._n_unknown: list[int] = []
         self._hdus = fits.open(target.path, memmap=False)
-        # In the machine's byte order and unscaled: what BSCALE made of it.
-        self._images = {
-            name: self._native(name) for name in target.images(with_errors=how.changes_errors)
-        }
-        self._images["DQ"] = as_flags(self._images["DQ"])
+        try:
+            # In the machine's byte order and unscaled: what BSCALE made of it.
+            self._images = {
+                name: as_samples(self._native(name))
+                for name in target.images(with_errors=how.changes_errors)
+                if name != "DQ"
+            }
+            self._images["DQ"] = as_flags(self._native("DQ"))
+        except Exception as error:
+            # Each compression has errors of its own.
+            self._hdus.close()
+            raise ExposureError(
+                f"{target.path}: its images cannot be read ({first_line(error)}); "
+                "fetch the file again"
+            ) from error
 
     def _native(self, name: str) -> np.ndarray:
         data = np.array(self._hdus[name].data)
@@ -76,15 +89,26 @@ class FitsRewrite:
 
     def finish(self) -> None:
         """Write the file."""
+        try:
+            self._write()
+        except OSError:
+            raise
+        except Exception as error:
+            raise ExposureError(
+                f"{self._name}: a header or an extension is damaged ({first_line(error)}); "
+                "fetch the file again"
+            ) from error
+        self.close()
+
+    def _write(self) -> None:
         for name, data in self._images.items():
             i = self._hdus.index_of(name)
             self._hdus[i] = _replaced(self._hdus[i], data)
         self._hdus[0].header = self._header
         with warnings.catch_warnings():
-            # Oddities of the target that astropy mends or remarks upon are not ours.
+            # Oddities of the target are not ours: to mend them is to change the file.
             warnings.simplefilter("ignore")
-            self._hdus.writeto(self._path, overwrite=True, output_verify="silentfix")
-        self.close()
+            self._hdus.writeto(self._path, overwrite=True, output_verify="ignore")
 
     def close(self) -> None:
         """Close the target."""

@@ -9,7 +9,10 @@ import numpy as np
 
 from offsky.errors import ExposureError, MissingFileError
 from offsky.exposure import ArrayExposure
+from offsky.io.fits import FitsExposure
 from offsky.metadata import MODEL_PATHS, Metadata
+
+_ARRAYS = ("data", "err", "dq")
 
 
 def open_model(path: str | os.PathLike[str]) -> Any:
@@ -36,10 +39,20 @@ def open_model(path: str | os.PathLike[str]) -> Any:
 
     if not Path(path).exists():
         raise MissingFileError(f"{path}: no such file; check the name")
+    if not is_asdf(path):
+        # A file cut short is only a warning to astropy, and to the models.
+        FitsExposure(path).close()
+    model = None
     try:
-        return datamodels.open(os.fspath(path))
+        model = datamodels.open(os.fspath(path))
+        for key in _ARRAYS:
+            # Damaged pixels show when they are first looked at.
+            np.asarray(model.instance.get(key))
+        return model
     except Exception as error:
         # Whatever asdf and the schemas raise for a damaged file.
+        if model is not None:
+            model.close()
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ExposureError(
             f"{path}: cannot be opened as a JWST data model ({reason}); "
@@ -75,7 +88,7 @@ def model_exposure(
     """
     name = name or model_name(model)
     arrays: dict[str, np.ndarray] = {}
-    for key in ("data", "err", "dq"):
+    for key in _ARRAYS:
         value = model.instance.get(key)
         if value is not None:
             arrays[key] = np.asarray(value)

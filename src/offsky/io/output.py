@@ -30,6 +30,17 @@ def check_output(path: Path, *, inputs: Sequence[Path], overwrite: bool) -> None
     OutputExistsError
         If it exists and may not be replaced.
     """
+    try:
+        _check_output(path, inputs, overwrite)
+    except OffskyError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); choose another name or directory"
+        ) from error
+
+
+def _check_output(path: Path, inputs: Sequence[Path], overwrite: bool) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{path}: there is no directory {folder}; make it first")

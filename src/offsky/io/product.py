@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.io.fits.verify import VerifyError
 
 from offsky.clip import ClippedMean
 from offsky.difference import Subtraction
+from offsky.errors import ExposureError
 from offsky.io.average_file import set_cards, set_filename
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_copy import FitsCopy, can_copy
+from offsky.io.fits_layout import first_line
 from offsky.io.fits_rewrite import FitsRewrite
 from offsky.outcome import COMPLETE, SKIPPED
 from offsky.provenance import STATUS_KEYWORD, Provenance, now
@@ -31,8 +34,24 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
         The name the file will have.
     provenance : Provenance or None
         What is subtracted; None where there is nothing to subtract.
+
+    Raises
+    ------
+    ExposureError
+        If the target's header is damaged so that it cannot be written again.
     """
-    header = target.header.copy()
+    try:
+        header = _changed(target.header.copy(), output, provenance)
+        header.tostring()
+    except (ValueError, VerifyError) as error:
+        raise ExposureError(
+            f"{target.path}: its primary header is damaged ({first_line(error)}); "
+            "fetch the file again"
+        ) from error
+    return header
+
+
+def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -> fits.Header:
     for key in ("CHECKSUM", "DATASUM"):
         header.remove(key, ignore_missing=True)
     set_filename(header, output.name)

@@ -1,0 +1,107 @@
+"""Where the header-data units of a FITS file lie: headers and sizes, no pixels.
+
+Headers are read, and sizes derived, by `astropy.io.fits`; its HDU objects, which take
+three times as long to make, are left for the files that need them.
+"""
+
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyError
+
+from offsky.errors import ExposureError
+
+_BLOCK = 2880  # bytes; every header and every array fills whole ones
+
+
+@dataclass(frozen=True)
+class Extent:
+    """One header-data unit, and where it lies in its file, in bytes."""
+
+    name: str
+    header: fits.Header
+    header_start: int
+    data_start: int
+    end: int
+
+    @property
+    def is_image(self) -> bool:
+        """Whether its pixels are an image, perhaps compressed."""
+        return self.header.get("XTENSION", "IMAGE") == "IMAGE" or self.is_compressed
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it is an image in tiles, kept in a table."""
+        return "ZIMAGE" in self.header and bool(self.header["ZIMAGE"])
+
+
+def read_layout(fd: int, path: Path) -> list[Extent]:
+    """Read all headers of an open file.
+
+    Parameters
+    ----------
+    fd : int
+        The file, unzipped.
+    path : Path
+        What messages call it.
+
+    Returns
+    -------
+    list of Extent
+        At least the primary one.
+
+    Raises
+    ------
+    ExposureError
+        If it is not FITS, or not whole.
+    """
+    extents: list[Extent] = []
+    size, end = os.fstat(fd).st_size, 0
+    # A position of our own: reads of pixels never move it.
+    with io.FileIO(os.dup(fd)) as file:
+        while end < size and os.pread(fd, 8, end) == (b"XTENSION" if extents else b"SIMPLE  "):
+            try:
+                extents.append(_read_extent(file, end, primary=not extents))
+            except (OSError, ValueError, TypeError, KeyError, VerifyError) as error:
+                what = "header" if extents else "primary header"
+                raise ExposureError(
+                    f"{path}: not a FITS file that can be read (the {what} at byte {end} is "
+                    f"damaged or cut short: {first_line(error)}); fetch it again"
+                ) from error
+            end = extents[-1].end
+    if not extents:
+        what = "is empty" if size == 0 else "does not begin as FITS does"
+        raise ExposureError(f"{path}: {what}; expected a JWST exposure in FITS")
+    if size < end:
+        raise ExposureError(
+            f"{path}: the file is cut short, {size} bytes where its headers promise {end}; "
+            "fetch it again"
+        )
+    if os.pread(fd, _BLOCK, end).strip(b"\0 "):
+        raise ExposureError(
+            f"{path}: the file is damaged or cut short, the last {size - end} bytes are no "
+            "FITS extension; fetch it again"
+        )
+    return extents
+
+
+def _read_extent(file: io.FileIO, start: int, *, primary: bool) -> Extent:
+    file.seek(start)
+    with warnings.catch_warnings():
+        # Oddities that astropy mends or remarks upon are not ours.
+        warnings.simplefilter("ignore")
+        header = fits.Header.fromfile(file)
+        name = "PRIMARY" if primary else str(header.get("EXTNAME", "")).strip().upper()
+        n_bytes = header.data_size_padded
+    if n_bytes < 0:
+        raise ValueError("negative size")
+    return Extent(name, header, start, file.tell(), file.tell() + n_bytes)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a message, without its full stop."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
