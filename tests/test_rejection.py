@@ -438,3 +438,21 @@ def test_along_integrations_flags_are_combined_and_bad_ones_left_out(engine: Any
     every = combine_rows([cube], Options(dq="all"))
     assert every.dq is not None
     assert every.dq.tolist() == [[0, 4, 1]]
+
+
+def test_flags_of_all_exposures_do_not_ask_those_that_do_not_reach_a_pixel(engine: Any) -> None:
+    from offsky.combine import combine_rows
+    from offsky.exposure import ArrayExposure, Scratch
+    from offsky.placed import place_exposure
+    from offsky.window import Window
+
+    frame, left = Window(1, 1, 4, 2), Window(1, 1, 2, 2)
+    ones = np.ones((2, 4), "f4")
+    whole = ArrayExposure("whole", ones, None, np.full((2, 4), 5, "u4"))
+    part = ArrayExposure("part", ones[:, :2], None, np.full((2, 2), 4, "u4"))
+    placed = place_exposure(part, left, frame)
+    assert placed is not None
+    rows = [each.read_rows(0, 2, Scratch()) for each in (whole, placed)]
+    got = combine_rows(rows, Options(dq="all", bad_bits=0))
+    assert got.dq is not None
+    np.testing.assert_array_equal(got.dq, [[4, 4, 5, 5]] * 2)

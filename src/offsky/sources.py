@@ -26,6 +26,8 @@ _OVERLAP = 8
 _LEAST_ROWS = 64
 # More others make their median hardly better, and take longer.
 _MOST_OTHERS = 7
+# Pixels of a strip that tell its scatter, to half a per cent.
+_MOST_SAMPLED = 2**16
 _MEDIAN = Options(reject="none", combine="median", dq="kept", bad_bits=1)
 
 
@@ -125,9 +127,10 @@ def _find_in_image(images: Sequence[Image], i: int, finder: Finder) -> NDArray[n
     if bad.all():
         return np.zeros(bad.shape, dtype=np.bool_)
     difference[bad] = 0
-    good = ~bad
-    middle = np.median(difference[good])
-    ratio = np.median(abs(difference[good] - middle) / noise[good])
+    good = np.flatnonzero(~bad)
+    some = good[:: max(1, good.size // _MOST_SAMPLED)]
+    scatter, expected = difference.flat[some], noise.flat[some]
+    ratio = np.median(abs(scatter - np.median(scatter)) / expected)
     # Half the values equal, as in a made-up image: there is no noise to tell.
     noise *= 1.4826 * ratio if ratio > 0 else 1.0
     return finder(difference, noise, bad)

@@ -14,7 +14,7 @@ from offsky.options import Options
 from offsky.sources import Finder, grown, noise_and_bad
 
 # Pixels that the factor is fitted to: its error is far below what matters.
-_MOST_PIXELS = 2**20
+_MOST_PIXELS = 2**18
 _LEAST_PIXELS = 25
 _REACH = 3.0
 _MAXITERS = 30
