@@ -50,10 +50,14 @@ def _kept_of_finite(x: list[float], err: list[float], options: Options) -> list[
         kept, last = _by_astropy(x, lower, upper, options)
     n_least = min(options.min_keep, n)
     if sum(kept) < n_least:
+        # The mean is the one that floating-point addition gives, as for the bounds.
         exact = [Fraction(value) for value in last]
-        centre = median(exact) if options.center == "median" else sum(exact) / len(exact)
-        order = sorted(range(n), key=lambda i: (abs(Fraction(x[i]) - centre), x[i], i))
-        # Of equal samples those of the middle ranks stay, which SCI cannot tell.
+        centre = median(exact) if options.center == "median" else Fraction(_mean(last))
+        # Of equal samples the first of the exposures ranks lowest, and inner ranks stay.
+        order = sorted(
+            range(n),
+            key=lambda i: (abs(Fraction(x[i]) - centre), x[i], i if x[i] >= centre else -i),
+        )
         kept = [i in order[:n_least] for i in range(n)]
     return kept
 
