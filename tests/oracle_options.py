@@ -1,13 +1,11 @@
 """What the options mean, written once more: one pixel at a time, from the definitions.
 
-astropy decides what "sigma" and "mad" keep; the rest is plain Python, in exact fractions where
-a tie must not be decided by rounding. Nothing in here calls offsky's own algorithms.
+astropy decides what "sigma" and "mad" keep; the rest is plain Python. Nothing in here calls offsky's own algorithms.
 """
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import isfinite, sqrt
 from statistics import median
 from typing import Any
@@ -50,11 +48,14 @@ def _kept_of_finite(x: list[float], err: list[float], options: Options) -> list[
         kept, last = _by_astropy(x, lower, upper, options)
     n_least = min(options.min_keep, n)
     if sum(kept) < n_least:
-        exact = [Fraction(value) for value in last]
-        centre = median(exact) if options.center == "median" else sum(exact) / len(exact)
-        order = sorted(range(n), key=lambda i: (abs(Fraction(x[i]) - centre), x[i], i))
-        # Of equal samples those of the middle ranks stay, which SCI cannot tell.
-        kept = [i in order[:n_least] for i in range(n)]
+        # Of the lowest and the highest the farther is dropped, of two as far the higher; of
+        # equal samples the first of the exposures ranks lowest. Sums are rounded as the
+        # centre is, so that the two about a median are as far.
+        centre = median(last) if options.center == "median" else _mean(last)
+        order = sorted(range(n), key=lambda i: (x[i], i))
+        while len(order) > n_least:
+            order.pop(-1 if x[order[0]] + x[order[-1]] >= 2 * centre else 0)
+        kept = [i in order for i in range(n)]
     return kept
 
 

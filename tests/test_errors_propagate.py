@@ -198,7 +198,8 @@ def test_wide_errors_stay_wide(write: Any) -> None:
     [
         {},
         {"uncovered": "nan", "target_scale": 1.5},
-        {"weight": "integrations", "combine": "median", "dq": "kept"},
+        {"combine": "median", "dq": "kept"},
+        {"weight": "integrations", "dq": "all"},
         {"errors": "none", "uncovered": "nan"},
     ],
 )

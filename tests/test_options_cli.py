@@ -46,6 +46,9 @@ SAID: dict[str, tuple[str, Any]] = {
     "mask_sources": ("", True),
 }
 
+# The median has no weights; everything else goes together.
+TOGETHER = {name: value for name, (_, value) in SAID.items() if name != "combine"}
+
 
 def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
@@ -208,7 +211,7 @@ def test_options_mean_the_same_in_every_function(exposures: Any, tmp_path: Path)
 
 def test_the_header_names_the_profile_and_what_differs(exposures: Any, tmp_path: Path) -> None:
     target, backgrounds = exposures()
-    names = [name for name in NAMES if name not in ("level", "mask_sources")]
+    names = [name for name in TOGETHER if name not in ("level", "mask_sources")]
     output, combined = tmp_path / "o_bsub.fits", tmp_path / "target_combinedbackground.fits"
     result = run("subtract", target, *backgrounds, "-o", output, "--save-combined", *words(*names))
     assert result.exit_code == 0, result.output
@@ -269,9 +272,9 @@ def test_keywords_are_unlike_jwst_s_and_fit_the_header() -> None:
         for keyword in re.findall(r"fits_keyword:\s*['\"]?([A-Z0-9_-]+)", path.read_text())
     }
     assert len(theirs) > 300
-    extreme = Options(**{name: value for name, (_, value) in SAID.items()})
+    extreme = Options(**TOGETHER)
     keywords = [key for key, _, _ in Provenance(("a",), extreme).cards()]
-    assert len(set(keywords)) == len(keywords) >= len(NAMES)
+    assert len(set(keywords)) == len(keywords) >= len(TOGETHER)
     assert not theirs & set(keywords)
     for key, value, comment in Provenance(("a",), extreme).cards():
         assert len(key) <= 8
@@ -284,10 +287,10 @@ def test_keywords_are_unlike_jwst_s_and_fit_the_header() -> None:
 
 def test_every_keyword_is_documented() -> None:
     documented = (Path(__file__).parents[1] / "docs" / "products.md").read_text(encoding="utf-8")
-    extreme = Options(
-        **{**{name: value for name, (_, value) in SAID.items()}, "target_scale": "fit"}
-    )
+    extreme = Options(**{**TOGETHER, "target_scale": "fit"})
     for keyword, _, _ in Provenance(("a",), extreme).cards():
+        assert f"`{keyword}`" in documented, keyword
+    for keyword, _ in OPTION_CARDS.values():
         assert f"`{keyword}`" in documented, keyword
 
 
@@ -329,11 +332,11 @@ def test_the_summary_and_json_tell_the_options(exposures: Any, tmp_path: Path) -
 def test_plans_carry_the_options(exposures: Any, tmp_path: Path) -> None:
     target, backgrounds = exposures()
     plan = tmp_path / "plan.json"
-    everything = words(*NAMES)
+    everything = words(*TOGETHER)
     said = ["plan", target, *backgrounds, "--from", "dithers", "-o", plan]
     assert run(*said, *everything).exit_code == 0
     read = parse_plan(plan.read_text(), "plan")
-    wanted = Options(**{name: value for name, (_, value) in SAID.items()})
+    wanted = Options(**TOGETHER)
     assert {product.options for product in read.products} == {wanted}
     assert render_plan(read, offsky.__version__) == plan.read_text()
 

@@ -127,7 +127,9 @@ def choose_backgrounds(
     return Choice(used, judgement.verdicts, judgement.frame)
 
 
-def warn_of_gaps(assembled: Assembled, options: Options, n_err_unknown: int = 0) -> None:
+def warn_of_gaps(
+    assembled: Assembled, options: Options, n_err_unknown: int = 0, *, target: bool = True
+) -> None:
     """Log what the averaging met that the headers could not tell.
 
     Parameters
@@ -138,9 +140,13 @@ def warn_of_gaps(assembled: Assembled, options: Options, n_err_unknown: int = 0)
         What it was made by.
     n_err_unknown : int
         Pixels of a target whose average has no known error.
+    target : bool
+        Whether it was subtracted from one.
     """
     if assembled.n_uncovered:
         fate = "set to NaN" if options.uncovered == "nan" else "not subtracted"
+        if not target:
+            fate = "NaN in the average"
         log.warning(
             "%d pixels have no background sample; they are %s", assembled.n_uncovered, fate
         )

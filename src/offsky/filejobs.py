@@ -338,7 +338,7 @@ def average_file(
                 header=first.header if isinstance(first, FitsExposure) else None,
                 metadata=average_metadata(first.metadata, choice.metadata),
             )
-    warn_of_gaps(assembled, chosen)
+    warn_of_gaps(assembled, chosen, target=False)
     return completed(
         assembled,
         target=None,

@@ -168,7 +168,7 @@ def average(
             whole=True,
             weights=weigh(prepared, chosen, n_threads),
         )
-        warn_of_gaps(assembled, chosen)
+        warn_of_gaps(assembled, chosen, target=False)
         provenance = Provenance(choice.names, chosen)
         first = exposures[0].metadata
         return _new_average(
