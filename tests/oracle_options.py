@@ -1,6 +1,7 @@
 """What the options mean, written once more: one pixel at a time, from the definitions.
 
-astropy decides what "sigma" and "mad" keep; the rest is plain Python. Nothing in here calls offsky's own algorithms.
+astropy decides what "sigma" and "mad" keep; the rest is plain Python. Nothing in here calls
+offsky's own algorithms.
 """
 
 import warnings
