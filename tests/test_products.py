@@ -86,6 +86,7 @@ def test_a_header_holds_every_value_whole(files: list[Path]) -> None:
     assert cards == {
         "OFFVER": (offsky.__version__, "offsky version that averaged the background"),
         "OFFNBKG": (12, "backgrounds averaged"),
+        "OFFPROF": ("jwst", "set of options, but for those named here"),
         "OFFSIGMA": (2.9999999999999996, "clipping threshold [standard deviations]"),
         "OFFMAXIT": (-1, "clipping passes at most (-1: no limit)"),
         "OFFNREJ": (1, "samples clipped"),

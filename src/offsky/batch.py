@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -160,9 +161,8 @@ def _begin_worker(log_level: int) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=log_level)
     for handler in logging.getLogger().handlers:
         handler.addFilter(SaidOnce())
-    # Quietly, but through every "finally".
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: sys.exit(1))
+        signal.signal(each, _end_quietly)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -176,6 +176,13 @@ def _begin_worker(log_level: int) -> None:
             time.sleep(2.0)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _end_quietly(*_: object) -> None:
+    """End a worker without a word, but through every "finally"."""
+    # Between the opening of a file and what sees to its closing there is an instant.
+    warnings.simplefilter("ignore", ResourceWarning)
+    sys.exit(1)
 
 
 class DaskExecutor:
