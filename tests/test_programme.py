@@ -30,9 +30,9 @@ from programmes import (
 import offsky
 from offsky.batch import ProcessExecutor, SerialExecutor
 from offsky.errors import OutputError, ParameterError
+from offsky.forecast import PROCESS_BYTES, Workload, forecast
 from offsky.io.fits_copy import FitsCopy
 from offsky.io.journal import Journal
-from offsky.memory import PROCESS_BYTES, Workload, forecast
 from offsky.options import PROFILES, Options
 from offsky.outcome import ProductOutcome
 from offsky.plan import Plan, Rule

@@ -77,6 +77,25 @@ PLAIN = Subtraction()
 """SCI and DQ alone, as the JWST pipeline subtracts."""
 
 
+@dataclass(frozen=True, slots=True)
+class TargetScale:
+    """A factor on the average at subtraction.
+
+    Attributes
+    ----------
+    factor : float
+        The factor.
+    error : float
+        Its standard error; 0 for one that was given.
+    n_pixels : int
+        Pixels that it was fitted to; 0 for one that was given.
+    """
+
+    factor: float
+    error: float = 0.0
+    n_pixels: int = 0
+
+
 def subtract_rows(
     target: TargetRows, average: ClippedMean, how: Subtraction = PLAIN
 ) -> TargetRows:

@@ -15,7 +15,6 @@ from offsky.choices import Changes, choose_options
 from offsky.combine import count_threads
 from offsky.difference import Subtraction
 from offsky.errors import OffskyError, OutputError, ParameterError
-from offsky.io.association import read_association
 from offsky.io.average_file import set_cards, write_average
 from offsky.io.exposures import opened
 from offsky.io.fits import FitsExposure
@@ -248,6 +247,8 @@ def subtract_association(
     AssociationError, MissingFileError
         If the association cannot be followed.
     """
+    from offsky.io.association import read_association
+
     chosen = choose_options(profile, options, changes)
     folder = Path(output_directory)
     products = read_association(Path(association_path), allow_outside=allow_outside)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from offsky.assemble import Assembled, Assembly, assemble
 from offsky.checks import Choice, check_target, choose_backgrounds
 from offsky.combine import combine_images, reduce_rows
-from offsky.difference import Subtraction
+from offsky.difference import Subtraction, TargetScale
 from offsky.errors import ExposureError, OffskyError, OutputExistsError
 from offsky.exposure import Exposure, Rows
 from offsky.filejobs import subtract_file
@@ -34,7 +34,6 @@ from offsky.prepare import find_scale, fits_scale, prepare, prepares
 from offsky.provenance import Provenance
 from offsky.stream import each_block
 from offsky.suitability import Policy
-from offsky.target_scale import TargetScale
 from offsky.weights import weigh
 
 log = logging.getLogger(__name__)

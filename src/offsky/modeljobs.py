@@ -17,7 +17,13 @@ from offsky.checks import Choice, check_target, choose_backgrounds, warn_of_gaps
 from offsky.choices import FurtherChanges, choose_options
 from offsky.clip import ClippedMean
 from offsky.combine import count_threads
-from offsky.difference import Subtraction, TargetRows, count_unknown_errors, subtract_rows
+from offsky.difference import (
+    Subtraction,
+    TargetRows,
+    TargetScale,
+    count_unknown_errors,
+    subtract_rows,
+)
 from offsky.errors import OutputError, ParameterError
 from offsky.exposure import Exposure
 from offsky.io.average_file import INPUTS_EXTENSION, KEPT_EXTENSION, inputs_table
@@ -32,7 +38,6 @@ from offsky.prepare import find_scale, fits_scale, prepare
 from offsky.provenance import Provenance, average_metadata, input_records
 from offsky.stream import Progress
 from offsky.suitability import Policy
-from offsky.target_scale import TargetScale
 from offsky.weights import weigh
 
 log = logging.getLogger(__name__)

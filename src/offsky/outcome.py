@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from offsky.assemble import Assembled
+from offsky.difference import TargetScale
 from offsky.options import Options
-from offsky.target_scale import TargetScale
 
 COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
 

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 from offsky.adjusted import AdjustedExposure
 from offsky.clip import ClippedMean
+from offsky.difference import TargetScale
 from offsky.exposure import Exposure
-from offsky.io.finder import find_in_image, have_finder, require_finder
-from offsky.level import match_levels, sample_levels
 from offsky.options import Options
-from offsky.sources import find_sources
-from offsky.target_scale import TargetScale, fit_target_scale
+
+# What only some options need is imported where they ask for it: a cold run waits for less.
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +50,9 @@ def prepare(exposures: Sequence[Exposure], options: Options, *, threads: int) ->
     """
     prepared = list(exposures)
     if options.mask_sources and prepared:
+        from offsky.io.finder import find_in_image, require_finder
+        from offsky.sources import find_sources
+
         require_finder()
         masks = find_sources(prepared, find_in_image, options=options, threads=threads)
         for exposure, mask in zip(prepared, masks, strict=True):
@@ -61,6 +63,8 @@ def prepare(exposures: Sequence[Exposure], options: Options, *, threads: int) ->
             for exposure, mask in zip(prepared, masks, strict=True)
         ]
     if options.level != "none" and len(prepared) > 1:
+        from offsky.level import match_levels, sample_levels
+
         match = match_levels(sample_levels(prepared, options, threads), options.level)
         how = zip(prepared, match.levels, match.offsets, match.scales, strict=True)
         prepared = []
@@ -89,6 +93,9 @@ def find_scale(target: Exposure, average: ClippedMean, options: Options) -> Targ
     """
     if options.target_scale != "fit":
         return TargetScale(float(options.target_scale))
+    from offsky.io.finder import find_in_image, have_finder
+    from offsky.target_scale import fit_target_scale
+
     masks = options.mask_sources and have_finder()
     found = fit_target_scale(target, average, options, find_in_image if masks else None)
     log.info(

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from offsky.errors import OutputError, ParameterError
+from offsky.forecast import Forecast, Workload, forecast
 from offsky.groupjob import GroupJob, failed
 from offsky.io.journal import Journal, write_text
-from offsky.memory import Forecast, Workload, forecast
 from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
 from offsky.plan import Group, Plan, balance
 from offsky.planning import changed_since

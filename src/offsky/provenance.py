@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from math import fsum, isfinite, nan
 from typing import Any
 
 from offsky.assemble import Assembled
+from offsky.difference import TargetScale
 from offsky.metadata import Metadata
 from offsky.options import Options
 from offsky.suitability import Verdict
-from offsky.target_scale import TargetScale
 
 STATUS_KEYWORD = "S_BKDSUB"
 
@@ -42,6 +43,9 @@ CORRELATED = (
     "offsky errors: those of the averaged background are included;",
     "offsky errors: correlated between planes, and targets sharing it",
 )
+
+# Searching the installation takes a millisecond.
+_version = cache(version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Provenance:
         maxiters = -1 if self.options.maxiters is None else self.options.maxiters
         differences = self.options.beyond_profile()
         return [
-            ("OFFVER", version("offsky"), "offsky version that averaged the background"),
+            ("OFFVER", _version("offsky"), "offsky version that averaged the background"),
             ("OFFNBKG", len(self.backgrounds), "backgrounds averaged"),
             ("OFFPROF", self.options.profile, "set of options, but for those named here"),
             *(

@@ -1,12 +1,13 @@
 """The factor on the average at which least of it is left in the target: plain numbers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offsky.clip import Array, ClippedMean
 from offsky.combine import reduce_rows
+from offsky.difference import TargetScale
 from offsky.errors import ExposureMismatchError
 from offsky.exposure import Exposure, Scratch
 from offsky.level import even_rows
@@ -23,25 +24,6 @@ _STRIP_ROWS = 64
 _NOTHING = (
     "the average is zero within its errors: no factor can be fitted; give target_scale as a number"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class TargetScale:
-    """A factor on the average at subtraction.
-
-    Attributes
-    ----------
-    factor : float
-        The factor.
-    error : float
-        Its standard error; 0 for one that was given.
-    n_pixels : int
-        Pixels that it was fitted to; 0 for one that was given.
-    """
-
-    factor: float
-    error: float = 0.0
-    n_pixels: int = 0
 
 
 def scaled(average: ClippedMean, factor: float) -> ClippedMean:
