@@ -415,6 +415,28 @@ def test_backgrounds_without_variances_do_not_have_those_of_others_read(
 # The average
 
 
+@pytest.mark.parametrize("role", ["target", "background"])
+def test_a_damaged_variance_is_told_in_one_line_where_it_is_wanted(
+    tmp_path: Path, role: str
+) -> None:
+    paths = {
+        name: write_exposure(
+            tmp_path / f"{name}.fits", sci=np.ones((8, 9), np.float32), variances=True
+        )
+        for name in ("target", "background")
+    }
+    content = bytearray(paths[role].read_bytes())
+    end = content.index(b"END".ljust(80), content.index(b"'VAR_POISSON'"))
+    content[end : end + 160] = b"BZERO   = (what".ljust(80) + b"END".ljust(80)
+    paths[role].write_bytes(content)
+    output = tmp_path / "out.fits"
+    # Nobody else looks at it.
+    offsky.subtract_file(paths["target"], [paths["background"]], tmp_path / "plain.fits")
+    with pytest.raises(offsky.ExposureError, match=rf"{role}\.fits: [^\n]+$"):
+        offsky.subtract_file(paths["target"], [paths["background"]], output, errors="propagate")
+    assert not output.exists()
+
+
 def test_the_saved_average_has_variances_and_is_a_background_with_them(
     write: Any, tmp_path: Path
 ) -> None:

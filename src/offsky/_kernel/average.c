@@ -163,11 +163,7 @@ any_wide(const struct offsky_stack *stack, const struct offsky_more *more)
     const struct offsky_plane *kinds[] = {
         stack->sci, stack->err, more->variances[0], more->variances[1],
     };
-    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
-        for (size_t r = 0; kinds[k] && r < stack->n_exposures; r++)
-            if (kinds[k][r].kind == OFFSKY_F64)
-                return 1;
-    return 0;
+    return any_f64(kinds, sizeof kinds / sizeof *kinds, stack->n_exposures);
 }
 
 /* Lay out the arrays in `memory` (NULL to count only); returns their bytes. */
@@ -180,18 +176,12 @@ lay_out(struct average_scratch *s,
     const size_t n = stack->n_exposures;
     const size_t real = any_wide(stack, more) ? sizeof(double) : sizeof(float);
     size_t used = 0;
-#define TAKE(member, bytes)                                                         \
-    do {                                                                            \
-        s->member = memory ? (void *)(memory + used) : NULL;                        \
-        used += ((bytes) + 63) / 64 * 64;                                           \
-    } while (0)
     TAKE(samples, n * WIDTH * real);
     TAKE(errors, n * WIDTH * real);
     TAKE(sorted, n * WIDTH * real);
     TAKE(flags, n * WIDTH * sizeof(uint32_t));
     TAKE(columns, BATCH * (n + LANES) * sizeof(double));
     TAKE(in_order, n * sizeof(double));
-#undef TAKE
     return used;
 }
 

@@ -44,10 +44,8 @@ largest_deviation(size_t n)
 static int
 any_wide(const struct offsky_stack *stack)
 {
-    for (size_t r = 0; r < stack->n_exposures; r++)
-        if (stack->sci[r].kind == OFFSKY_F64 || (stack->err && stack->err[r].kind == OFFSKY_F64))
-            return 1;
-    return 0;
+    const struct offsky_plane *kinds[] = {stack->sci, stack->err};
+    return any_f64(kinds, sizeof kinds / sizeof *kinds, stack->n_exposures);
 }
 
 /* Lay out the arrays in `memory` (NULL to count only); returns their bytes. */
@@ -57,16 +55,10 @@ lay_out(struct scratch *s, char *memory, const struct offsky_stack *stack)
     const size_t n = stack->n_exposures;
     const size_t real = any_wide(stack) ? sizeof(double) : sizeof(float);
     size_t used = 0;
-#define TAKE(member, bytes)                                                         \
-    do {                                                                            \
-        s->member = memory ? (void *)(memory + used) : NULL;                        \
-        used += ((bytes) + 63) / 64 * 64;                                           \
-    } while (0)
     TAKE(samples, n * WIDTH * real);
     TAKE(errors, stack->err ? n * WIDTH * real : 0);
     TAKE(sorted, n * BATCH * real);
     TAKE(column, n * sizeof(double));
-#undef TAKE
     return used;
 }
 

@@ -42,6 +42,25 @@ struct sums {
     int64_t n_kept[WIDTH], n_err[WIDTH]; /* as wide as doubles: masks count in them */
 };
 
+/* For lay_out(): the next array of a scratch `s`, from `memory` (NULL to count only);
+ * `used` grows by its bytes. */
+#define TAKE(member, bytes)                                                         \
+    do {                                                                            \
+        s->member = memory ? (void *)(memory + used) : NULL;                        \
+        used += ((bytes) + 63) / 64 * 64;                                           \
+    } while (0)
+
+/* Whether any plane of these kinds, each NULL or one plane an exposure, is of doubles. */
+ALWAYS_INLINE int
+any_f64(const struct offsky_plane *const *kinds, size_t n_kinds, size_t n_exposures)
+{
+    for (size_t k = 0; k < n_kinds; k++)
+        for (size_t r = 0; kinds[k] && r < n_exposures; r++)
+            if (kinds[k][r].kind == OFFSKY_F64)
+                return 1;
+    return 0;
+}
+
 /* v where the mask is set, +0.0 elsewhere. */
 ALWAYS_INLINE f64_lanes
 where(i64_lanes mask, f64_lanes v)

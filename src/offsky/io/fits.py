@@ -12,6 +12,8 @@ import os
 import shutil
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -201,16 +203,11 @@ class FitsExposure:
         self._hdus: fits.HDUList | None = None
         self._lock = Lock()
         try:
-            with self.file.lease() as fd:
+            with _damage_told(self.path), self.file.lease() as fd:
                 self._examine(fd)
-        except BaseException as error:
+        except BaseException:
             self.close()
-            if isinstance(error, ExposureError) or not isinstance(error, _DAMAGE):
-                raise
-            raise ExposureError(
-                f"{self.path}: not a FITS file that can be read ({first_line(error)}); "
-                "fetch it again"
-            ) from error
+            raise
 
     def _examine(self, fd: int) -> None:
         self.extents = read_layout(fd, self.path)
@@ -307,7 +304,8 @@ class FitsExposure:
     @cached_property
     def variances(self) -> "dict[str, _ArrayReader]":
         """Readers of those of `VARIANCES` that it has; looked for when they are wanted."""
-        found = {name: self._variance(name) for name in VARIANCES}
+        with _damage_told(self.path):
+            found = {name: self._variance(name) for name in VARIANCES}
         return {name: reader for name, reader in found.items() if reader is not None}
 
     @property
@@ -359,6 +357,19 @@ class FitsExposure:
     ) -> None:
         """Close the file."""
         self.close()
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn what astropy raises for damage into one line."""
+    try:
+        yield
+    except ExposureError:
+        raise
+    except _DAMAGE as error:
+        raise ExposureError(
+            f"{path}: not a FITS file that can be read ({first_line(error)}); fetch it again"
+        ) from error
 
 
 def read_exactly(fd: int, memory: memoryview, offset: int, name: str) -> None:
