@@ -33,6 +33,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
     astropy = "astropy: sigma_clip, masked mean, error, OR"
     numpy = "NumPy: mean, quadrature, OR of everything, one thread"
+    written = "the same as one writes it: mean(0), sqrt((err**2).sum(0)) / n, bitwise_or.reduce"
     one_thread = partial(versus_numpy, threads=1)
     stored = partial(versus_numpy, as_stored=True)
     yield row("n4", astropy, versus_astropy, Goal(at_least=40), 5)
@@ -40,6 +41,8 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     as_jwst = partial(versus_astropy, peer=astropy_average_as_jwst)
     yield row("n10", "astropy, as jwst spells it: ERR masked", as_jwst, Goal(at_least=40), 5)
     yield row("n10", numpy, versus_numpy, Goal(at_most=1), 25)
+    as_written = partial(versus_numpy, peer=numpy_average_as_written)
+    yield row("n10", written, as_written, Goal(at_most=1), 11)
     yield row("n10", numpy, one_thread, Goal(), 11, what=" on one thread")
     yield row("n10", numpy, stored, Goal(), 11, what=" of big-endian samples")
     yield row("n10", "reducers.sigclip_combine, SCI only", versus_reducers, Goal(at_least=8), 11)
@@ -119,11 +122,16 @@ def kept_samples(sci: np.ndarray, at_once: int = 12) -> np.ndarray:
 
 
 def versus_numpy(
-    stack: Stack, pairs: int, threads: int | None = None, as_stored: bool = False
+    stack: Stack,
+    pairs: int,
+    threads: int | None = None,
+    as_stored: bool = False,
+    peer: Callable[..., tuple[np.ndarray, ...]] | None = None,
 ) -> Measured:
     """Compare with an average that rejects nothing, NaN included."""
+    peer = peer or numpy_average
     samples = stack.as_stored() if as_stored else stack
-    ours, theirs = offsky.clipped_mean(*samples, threads=threads), numpy_average(*stack)
+    ours, theirs = offsky.clipped_mean(*samples, threads=threads), peer(*stack)
     whole = ours.n_kept == len(stack.sci)
     np.testing.assert_allclose(ours.sci[whole], theirs[0][whole], rtol=5e-6)
     np.testing.assert_allclose(ours.err[whole], theirs[1][whole], rtol=5e-6)
@@ -132,7 +140,7 @@ def versus_numpy(
     del ours, theirs
     figures = alternate(
         lambda: timed(offsky.clipped_mean, *samples, threads=threads),
-        lambda: timed(numpy_average, *stack),
+        lambda: timed(peer, *stack),
         pairs,
     )
     return *figures, note
@@ -147,6 +155,14 @@ def numpy_average(sci: np.ndarray, err: np.ndarray, dq: np.ndarray) -> tuple[np.
     np.sqrt(error, out=error)
     error *= share
     return mean, error, np.bitwise_or.reduce(dq, axis=0)
+
+
+def numpy_average_as_written(
+    sci: np.ndarray, err: np.ndarray, dq: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Average everything, as one would write it."""
+    error = np.sqrt((err**2).sum(axis=0)) / len(sci)
+    return sci.mean(axis=0), error, np.bitwise_or.reduce(dq, axis=0)
 
 
 def versus_reducers(stack: Stack, pairs: int) -> Measured:

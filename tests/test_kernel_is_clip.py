@@ -130,7 +130,7 @@ def test_clipping_is_left_out_only_where_it_could_reject_nothing(
         assert rejecting.n_rejected.sum() > 0
 
 
-@pytest.mark.parametrize("size", [16, 64, 128, 256, 65536])
+@pytest.mark.parametrize("size", [16, 64, 176, 352, 65536])
 @pytest.mark.parametrize("offset", [-1, 0, 1])
 def test_pixels_at_the_edges_of_tiles_and_chunks_stay_in_place(
     engine: Any, size: int, offset: int
@@ -144,7 +144,7 @@ def test_pixels_at_the_edges_of_tiles_and_chunks_stay_in_place(
     np.testing.assert_allclose(got.err, 0.5 * np.sqrt((stack.astype(float) ** 2).sum(0)) / 3, 3e-7)
 
 
-@pytest.mark.parametrize("n_pixels", [1, 15, 16, 17, 127, 128, 129, 300])
+@pytest.mark.parametrize("n_pixels", [1, 15, 16, 17, 351, 352, 353, 800])
 def test_any_range_of_pixels_is_filled_and_nothing_beside_it(engine: Any, n_pixels: int) -> None:
     rng = np.random.default_rng(n_pixels)
     sci = rng.normal(size=(10, n_pixels)).astype(">f4")

@@ -102,7 +102,7 @@ ALWAYS_INLINE void
 divide_by_weights(struct weighted *w, const double *weights)
 {
     for (size_t p = 0; p < WIDTH; p++)
-        w->sums.sci[p] /= weights ? w->weight[p] : (double)(int32_t)w->sums.n_kept[p];
+        w->sums.sci[p] /= weights ? w->weight[p] : (double)w->sums.n_kept[p];
 }
 
 /* Turn sums of variances into those of the average, or into errors; returns how many are
@@ -113,7 +113,7 @@ variances_of_averages(struct weighted *w, const struct offsky_more *more, int to
     struct sums *sums = &w->sums;
     int32_t estimated = 0;
     for (size_t p = 0; p < WIDTH; p++) {
-        const double n = (int32_t)sums->n_kept[p], known = (int32_t)sums->n_err[p];
+        const double n = sums->n_kept[p], known = sums->n_err[p];
         estimated += (known != n) & (known > 0.0);
     }
     if (more->weights)
@@ -122,7 +122,7 @@ variances_of_averages(struct weighted *w, const struct offsky_more *more, int to
                                 (w->known_square[p] * (w->weight[p] * w->weight[p]));
     else
         for (size_t p = 0; p < WIDTH; p++)
-            sums->variance[p] /= (double)(int32_t)sums->n_kept[p] * (double)(int32_t)sums->n_err[p];
+            sums->variance[p] /= (double)sums->n_kept[p] * (double)sums->n_err[p];
     if (to_error)
         for (size_t p = 0; p < WIDTH; p++)
             sums->variance[p] = sqrt(sums->variance[p]);

@@ -66,8 +66,8 @@ NAME(add_up_weighted)(const SAMPLE *samples,
         if (sci)
             memcpy(w->sums.sci + p, &value, sizeof value);
         memcpy(w->sums.variance + p, &variance, sizeof variance);
-        memcpy(w->sums.n_kept + p, &n_kept, sizeof n_kept);
-        memcpy(w->sums.n_err + p, &n_err, sizeof n_err);
+        store_counts(n_kept, w->sums.n_kept + p);
+        store_counts(n_err, w->sums.n_err + p);
         memcpy(w->weight + p, &weight, sizeof weight);
         memcpy(w->square + p, &square, sizeof square);
         memcpy(w->known_square + p, &known_square, sizeof known_square);
@@ -117,14 +117,14 @@ NAME(add_up_variances)(const SAMPLE *samples,
             n_known -= known;
         }
         memcpy(w->sums.variance + p, &variance, sizeof variance);
-        memcpy(w->sums.n_err + p, &n_known, sizeof n_known);
+        store_counts(n_known, w->sums.n_err + p);
     }
 }
 
 /* Medians of the kept samples; NaN where there is none.  A zero is made positive, since
  * which of two zeros is in the middle depends on how they were sorted. */
 static NEVER_INLINE void
-NAME(find_medians)(const SAMPLE *samples, size_t n, SAMPLE *sorted, const int64_t *n_kept, double *out)
+NAME(find_medians)(const SAMPLE *samples, size_t n, SAMPLE *sorted, const int32_t *n_kept, double *out)
 {
     NAME(sort_tile)(samples, n, sorted);
     for (size_t p = 0; p < WIDTH; p++)

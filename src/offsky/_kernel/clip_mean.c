@@ -7,19 +7,21 @@
  */
 #include "tile.h"
 
-#include "clip_column.h"
+#include "column.h"
 
 /* Arrays whose size depends on n, carved out of the caller's scratch. */
 struct scratch {
-    void *samples, *errors; /* (n, WIDTH), NaN where missing */
-    void *sorted;           /* (n, BATCH) */
-    double *column;         /* (n,) */
+    void *samples, *errors;        /* (n, WIDTH), NaN where missing */
+    void *columns, *column_errors; /* (n, BATCH): of open pixels */
+    void *sorted;                  /* (n, BATCH) */
+    double *in_order;              /* (n,) */
 };
 
 #define SAMPLE float
 #define SAMPLE_BITS int32_t
 #define NAME(name) f32_##name
 #include "tile_rows.h"
+#include "clip_batch.h"
 #include "clip_tile.h"
 #undef SAMPLE
 #undef SAMPLE_BITS
@@ -29,6 +31,7 @@ struct scratch {
 #define SAMPLE_BITS int64_t
 #define NAME(name) f64_##name
 #include "tile_rows.h"
+#include "clip_batch.h"
 #include "clip_tile.h"
 
 /* How far, in standard deviations, one of n >= 2 samples can be from their median; see
@@ -57,8 +60,10 @@ lay_out(struct scratch *s, char *memory, const struct offsky_stack *stack)
     size_t used = 0;
     TAKE(samples, n * WIDTH * real);
     TAKE(errors, stack->err ? n * WIDTH * real : 0);
+    TAKE(columns, n * BATCH * real);
+    TAKE(column_errors, stack->err ? n * BATCH * real : 0);
     TAKE(sorted, n * BATCH * real);
-    TAKE(column, n * sizeof(double));
+    TAKE(in_order, n * sizeof(double));
     return used;
 }
 

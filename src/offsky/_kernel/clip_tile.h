@@ -1,166 +1,180 @@
 /* The plain sigma clip of one tile of pixels, for one precision of the samples.
  *
- * Included twice by clip_mean.c, after tile_rows.h.  In most pixels nothing is rejected,
+ * Included twice by clip_mean.c, after clip_batch.h.  In most pixels nothing is rejected,
  * which the standard deviation and two counts show without sorting; the others, called
- * open, are taken out, sorted, settled one by one and added up again.
+ * open, are taken out, sorted, settled and added up again, a batch at a time.
  */
 
-/* List the pixels of the tile in which clipping may reject something, and find the
- * first `reach` of all; returns their number.
+/* What is known of a tile's pixels besides their sums: sums of squares and the ends, and
+ * of those the limits between which the median must be (find_limits()). */
+struct NAME(spread) {
+    double square[WIDTH];
+    SAMPLE least[WIDTH], most[WIDTH], low[WIDTH], high[WIDTH];
+};
+
+/* Sums of one vector of pixels in which samples may be missing; returns the sum of their
+ * squares. */
+static NEVER_INLINE NAME(wide)
+NAME(add_up_with_gaps)(
+    const SAMPLE *samples, const SAMPLE *errors, size_t n, size_t p, struct sums *sums)
+{
+    NAME(wide) square = NAME(zero)();
+    for (size_t k = 0; k < NAME(per_vector); k += LANES)
+        NAME(add_up)(samples, errors, n, sums, p + k);
+    for (size_t r = 0; r < n; r++) {
+        NAME(vector) x;
+        memcpy(&x, samples + r * WIDTH + p, sizeof x);
+        square = NAME(plus_square)(square, NAME(widen)((NAME(vector))((NAME(bits))x & (x == x))));
+    }
+    return square;
+}
+
+/* Sums of one vector of pixels, and with `spread` their squares and ends.  `errors` and
+ * `spread` are constants or NULL. */
+ALWAYS_INLINE void
+NAME(add_up_vector)(const SAMPLE *samples,
+                    const SAMPLE *errors,
+                    size_t n,
+                    size_t p,
+                    struct sums *sums,
+                    struct NAME(spread) *spread)
+{
+    NAME(wide) sci = NAME(zero)(), square = NAME(zero)(), variance = NAME(zero)();
+    NAME(vector) least = (NAME(vector)){0} + (SAMPLE)HUGE_VAL, most = -least;
+#pragma GCC unroll 2
+    for (size_t r = 0; r < n; r++) {
+        const SAMPLE *row = samples + r * WIDTH + p;
+        const NAME(wide) x = NAME(read_wide)(row);
+        sci = NAME(plus)(sci, x);
+        if (spread) {
+            NAME(vector) v;
+            memcpy(&v, row, sizeof v);
+            least = NAME(smaller)(v, least);
+            most = NAME(larger)(v, most);
+            square = NAME(plus_square)(square, x);
+        }
+        if (errors)
+            variance = NAME(plus_square)(variance, NAME(read_wide)(errors + r * WIDTH + p));
+    }
+    /* The sums are finite where no sample is missing, and then all are kept. */
+    if (NAME(all_finite)(errors ? NAME(plus)(sci, variance) : sci)) {
+        NAME(store_wide)(sums->sci + p, sci);
+        if (errors)
+            NAME(store_wide)(sums->variance + p, variance);
+        for (size_t l = 0; l < NAME(per_vector); l++)
+            sums->n_kept[p + l] = sums->n_err[p + l] = (int32_t)n;
+    } else {
+        square = NAME(add_up_with_gaps)(samples, errors, n, p, sums);
+    }
+    if (spread) {
+        NAME(store_wide)(spread->square + p, square);
+        memcpy(spread->least + p, &least, sizeof least);
+        memcpy(spread->most + p, &most, sizeof most);
+    }
+}
+
+/* The limits between which a median must be for nothing to be rejected: the greatest
+ * sample minus sigma standard deviations, the smallest plus as much.
  *
- * Nothing is rejected where the median is at least the greatest sample minus reach and
- * at most the smallest plus reach; both can be told by counting, without the median.
- * `unsure` makes that stricter, for the order of additions (see bound_uncertainty) and
- * for rounding the limits to SAMPLE, subnormal floats included: a pixel too many is
- * listed, never one too few. */
+ * All is rounded to the strict side: the variance, as a difference of squares, by what
+ * their sums may be off (n u of either, u = 2^-53), the limits by the order of additions
+ * (bound_uncertainty()) and by a few roundings to SAMPLE.  Where that cannot tell, no
+ * median is between them. */
+ALWAYS_INLINE void
+NAME(find_limits)(size_t n, double sigma, const struct sums *sums, struct NAME(spread) *spread)
+{
+    const double variance_unsure = 4.0 * (double)(n + 4) * 0x1p-53;
+    const SAMPLE unsure =
+        (SAMPLE)(bound_uncertainty(sigma) * (double)n + 8.0 * (double)FLT_EPSILON);
+    for (size_t p = 0; p < WIDTH; p++) {
+        const double inverse = 1.0 / (double)sums->n_kept[p];
+        const double mean = sums->sci[p] * inverse, square = spread->square[p] * inverse;
+        const SAMPLE variance = (SAMPLE)(square - mean * mean - variance_unsure * square);
+        const SAMPLE least = spread->least[p], most = spread->most[p];
+        const SAMPLE reach = (SAMPLE)sigma * NAME(sqrt)(variance);
+        const SAMPLE farthest = -least > most ? -least : most;
+        const SAMPLE margin = unsure * (farthest + reach) + (SAMPLE)FLT_TRUE_MIN;
+        const SAMPLE low = most - reach + margin, high = least + reach - margin;
+        const int told = (variance >= NAME(smallest)) & (variance <= NAME(largest)) &
+                         NAME(plain)(least, most);
+        spread->low[p] = told ? low : (SAMPLE)HUGE_VAL;
+        spread->high[p] = told ? high : -(SAMPLE)HUGE_VAL;
+    }
+}
+
+/* List the pixels in which clipping may reject something; returns their number.
+ *
+ * Nothing is rejected where more than half of the samples are at least `low`, and more
+ * than half at most `high`: the median is between them. */
 ALWAYS_INLINE size_t
 NAME(find_open)(const SAMPLE *samples,
                 size_t n,
-                const struct offsky_clip *clip,
-                const struct sums *sums,
-                double *reach,
+                const int32_t *n_kept,
+                const struct NAME(spread) *spread,
                 uint16_t *open)
 {
-    const double uncertainty = bound_uncertainty(clip->sigma) * (double)n + (double)FLT_EPSILON;
-    SAMPLE x_min[WIDTH], x_max[WIDTH], low[WIDTH], high[WIDTH];
-    SAMPLE_BITS count[WIDTH], is_open[WIDTH];
-    double real_count[WIDTH];
-
-    NAME(find_ends)(samples, n, x_min, x_max);
-    for (size_t p = 0; p < WIDTH; p++) {
-        count[p] = (SAMPLE_BITS)sums->n_kept[p];
-        real_count[p] = (double)(int32_t)sums->n_kept[p];
-    }
-    for (size_t p = 0; p < WIDTH; p += LANES)
-        NAME(find_reach)(samples + p, n, clip->sigma, sums->sci + p, real_count + p, reach + p);
-    for (size_t p = 0; p < WIDTH; p++) {
-        const double least = (double)x_min[p], most = (double)x_max[p];
-        const double largest = -least > most ? -least : most;
-        const double unsure = uncertainty * (largest + reach[p]) + (double)FLT_TRUE_MIN;
-        low[p] = (SAMPLE)(most - reach[p] + unsure);
-        high[p] = (SAMPLE)(least + reach[p] - unsure);
-    }
-    for (size_t p = 0; p < WIDTH; p += NAME(per_vector)) {
-        NAME(vector) least, most;
-        memcpy(&least, x_min + p, sizeof least);
-        memcpy(&most, x_max + p, sizeof most);
-        const NAME(bits) settled =
-            NAME(has_median_between)(samples + p, n, count + p, low + p, high + p) &
-            NAME(plain)(least, most);
-        const NAME(bits) mask = (least < most) & ~settled;
-        memcpy(is_open + p, &mask, sizeof mask);
-    }
     size_t n_open = 0;
-    for (size_t p = 0; p < WIDTH; p++) {
-        open[n_open] = (uint16_t)p;
-        n_open += is_open[p] != 0;
+    for (size_t p = 0; p < WIDTH; p += NAME(per_vector)) {
+        NAME(vector) low, high, least, most;
+        NAME(bits) count, above = {0}, below = {0};
+        memcpy(&low, spread->low + p, sizeof low);
+        memcpy(&high, spread->high + p, sizeof high);
+        memcpy(&least, spread->least + p, sizeof least);
+        memcpy(&most, spread->most + p, sizeof most);
+        for (size_t l = 0; l < NAME(per_vector); l++)
+            count[l] = n_kept[p + l];
+        for (size_t r = 0; r < n; r++) {
+            NAME(vector) x;
+            memcpy(&x, samples + r * WIDTH + p, sizeof x);
+            above -= x >= low;
+            below -= x <= high;
+        }
+        const NAME(bits) settled = (above + above > count) & (below + below > count);
+        unsigned set = NAME(set)((least < most) & ~settled);
+        for (; set; set &= set - 1)
+            open[n_open++] = (uint16_t)(p + (size_t)__builtin_ctz(set));
     }
     return n_open;
 }
 
-/* The bounds of one pixel: by its sorted column, or in the reference order where that
- * cannot tell. */
+/* Sums of a tile over all its samples; with `spread` what tells which pixels are open. */
 ALWAYS_INLINE void
-NAME(settle_pixel)(const SAMPLE *samples,
-                   const SAMPLE *sorted,
-                   size_t n,
-                   long count,
-                   double reach,
-                   const struct offsky_clip *clip,
-                   double *column,
-                   double *low,
-                   double *high)
+NAME(add_up_tile)(const SAMPLE *samples,
+                  const SAMPLE *errors,
+                  size_t n,
+                  struct sums *sums,
+                  struct NAME(spread) *spread)
 {
-    if (NAME(plain)((double)sorted[0], (double)sorted[(count - 1) * BATCH])) {
-        for (long i = 0; i < count; i++)
-            column[i] = (double)sorted[i * BATCH];
-        if (settle_sorted(column, count, reach, clip, low, high))
-            return;
-    }
-    count = 0;
-    for (size_t r = 0; r < n; r++)
-        if (samples[r * WIDTH] == samples[r * WIDTH])
-            column[count++] = (double)samples[r * WIDTH];
-    bounds_in_reference_order(column, count, clip->sigma, clip->sigma, clip->maxiters, low, high);
+    for (size_t p = 0; p < WIDTH; p += NAME(per_vector))
+        if (errors && spread)
+            NAME(add_up_vector)(samples, errors, n, p, sums, spread);
+        else if (errors)
+            NAME(add_up_vector)(samples, errors, n, p, sums, NULL);
+        else if (spread)
+            NAME(add_up_vector)(samples, NULL, n, p, sums, spread);
+        else
+            NAME(add_up_vector)(samples, NULL, n, p, sums, NULL);
 }
 
-/* Sums once more for the first `used` of LANES open pixels, of samples inside their
- * bounds; those outside are counted in `n_rejected`. */
+/* Clip a tile: replace the sums of pixels in which something is rejected. */
 ALWAYS_INLINE void
-NAME(add_up_inside)(const SAMPLE *samples,
-                    const SAMPLE *errors,
-                    size_t n,
-                    const uint16_t *open,
-                    size_t used,
-                    const double *low,
-                    const double *high,
-                    struct sums *sums,
-                    int64_t *n_rejected)
-{
-    f64_lanes from, to, sci = {0.0}, variance = {0.0};
-    i64_lanes n_kept = {0}, n_err = {0};
-    memcpy(&from, low, sizeof from);
-    memcpy(&to, high, sizeof to);
-    for (size_t r = 0; r < n; r++) {
-        const f64_lanes x = NAME(gather)(samples + r * WIDTH, open);
-        const i64_lanes inside = (x >= from) & (x <= to);
-        const i64_lanes outside = (x == x) & ~inside;
-        sci += where(inside, x);
-        n_kept -= inside;
-        int64_t rejected = 0;
-        for (int l = 0; l < LANES; l++)
-            rejected -= outside[l];
-        n_rejected[r] += rejected;
-        if (errors) {
-            const f64_lanes e = NAME(gather)(errors + r * WIDTH, open);
-            const i64_lanes known = (e == e) & inside;
-            const f64_lanes err = where(known, e);
-            variance += err * err;
-            n_err -= known;
-        }
-    }
-    for (size_t l = 0; l < used; l++) {
-        sums->sci[open[l]] = sci[l];
-        sums->variance[open[l]] = variance[l];
-        sums->n_kept[open[l]] = n_kept[l];
-        sums->n_err[open[l]] = n_err[l];
-    }
-}
-
-/* Clip the open pixels of a tile, BATCH at a time, and replace their sums. */
-ALWAYS_INLINE void
-NAME(clip_open)(const SAMPLE *samples,
+NAME(clip_tile)(const SAMPLE *samples,
                 const SAMPLE *errors,
                 size_t n,
                 const struct offsky_clip *clip,
+                struct NAME(spread) *spread,
                 struct sums *sums,
                 int64_t *n_rejected,
                 const struct scratch *s)
 {
-    double reach[WIDTH];
     uint16_t open[WIDTH + BATCH];
-    const size_t n_open = NAME(find_open)(samples, n, clip, sums, reach, open);
+    NAME(find_limits)(n, clip->sigma, sums, spread);
+    const size_t n_open = NAME(find_open)(samples, n, sums->n_kept, spread, open);
     memset(open + n_open, 0, BATCH * sizeof *open); /* any pixel fills up the last batch */
-
-    for (size_t first = 0; first < n_open; first += BATCH) {
-        const size_t used = n_open - first < BATCH ? n_open - first : BATCH;
-        double low[BATCH], high[BATCH];
-        NAME(gather_columns)(samples, n, open + first, s->sorted);
-        NAME(sort_columns)(s->sorted, n, BATCH);
-        for (size_t b = 0; b < BATCH; b++) {
-            const size_t p = open[first + b];
-            low[b] = -no_bound;
-            high[b] = no_bound;
-            if (b < used)
-                NAME(settle_pixel)(samples + p, (const SAMPLE *)s->sorted + b, n,
-                                   (long)sums->n_kept[p], reach[p], clip, s->column,
-                                   &low[b], &high[b]);
-        }
-        for (size_t b = 0; b < used; b += LANES)
-            NAME(add_up_inside)(samples, errors, n, open + first + b,
-                                used - b < LANES ? used - b : LANES, low + b, high + b,
-                                sums, n_rejected);
-    }
+    for (size_t first = 0; first < n_open; first += BATCH)
+        NAME(clip_batch)(samples, errors, n, open + first,
+                         n_open - first < BATCH ? n_open - first : BATCH, clip, sums,
+                         n_rejected, s);
 }
 
 /* Average one tile: `count` pixels from `start`; the rest of WIDTH is padding.
@@ -176,18 +190,14 @@ NAME(average_tile)(const struct offsky_stack *stack,
     const size_t n = stack->n_exposures;
     SAMPLE *samples = s->samples, *errors = stack->err ? s->errors : NULL;
     struct sums sums;
+    struct NAME(spread) spread;
 
     NAME(load_rows)(stack->sci, n, start, count, samples);
-    if (errors) {
+    if (errors)
         NAME(load_rows)(stack->err, n, start, count, errors);
-        for (size_t p = 0; p < WIDTH; p += LANES)
-            NAME(add_up)(samples, errors, n, &sums, p);
-    } else {
-        for (size_t p = 0; p < WIDTH; p += LANES)
-            NAME(add_up)(samples, NULL, n, &sums, p);
-    }
+    NAME(add_up_tile)(samples, errors, n, &sums, clip ? &spread : NULL);
     if (clip)
-        NAME(clip_open)(samples, errors, n, clip, &sums, result->n_rejected, s);
+        NAME(clip_tile)(samples, errors, n, clip, &spread, &sums, result->n_rejected, s);
     if (result->dq)
         store_flags(stack, start, count, result->dq + start);
     store_tile(result, start, count, &sums);

@@ -1,6 +1,6 @@
 /* Which build of clip_mean.c and average.c runs: the best for the processor at hand.
  *
- * OFFSKY_HAVE_AVX2 tells that they were also compiled with -mavx2 -DOFFSKY_ISA=avx2.
+ * OFFSKY_HAVE_AVX2 tells that they were also compiled with -mavx2 -mfma -DOFFSKY_ISA=avx2.
  */
 #include "average.h"
 #include "clip_mean.h"
@@ -18,7 +18,9 @@ DECLARE(baseline);
 #ifdef OFFSKY_HAVE_AVX2
 DECLARE(avx2);
 #define CALL(name, ...) \
-    (__builtin_cpu_supports("avx2") ? name##_avx2(__VA_ARGS__) : name##_baseline(__VA_ARGS__))
+    (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") \
+         ? name##_avx2(__VA_ARGS__)                                  \
+         : name##_baseline(__VA_ARGS__))
 #else
 #define CALL(name, ...) name##_baseline(__VA_ARGS__)
 #endif

@@ -13,7 +13,7 @@ NAME(kth_distances)(const SAMPLE *sorted, size_t n, f64_lanes centre, size_t k)
     for (size_t i = 0; i + k < n; i++) {
         const f64_lanes left = centre - NAME(read)(sorted + i * WIDTH);
         const f64_lanes right = NAME(read)(sorted + (i + k) * WIDTH) - centre;
-        least = smaller(larger(left, right), least);
+        least = f64_smaller(f64_larger(left, right), least);
     }
     return least;
 }

@@ -1,12 +1,8 @@
 /* Which samples of one pixel are kept, one pixel at a time, by any of the methods.
  *
- * As in clip_column.h, most pixels never come here.  All work on the ascending, finite
+ * Most pixels never come here.  All work on the ascending, finite
  * x[0..count), of which a range is kept: [from, to).  After them come LANES infinities.
  */
-
-#ifdef __AVX__
-#include <immintrin.h>
-#endif
 
 /* The standard deviation of Gaussian noise in median absolute deviations. */
 static const double mad_to_sigma = 1.482602218505602;
@@ -16,30 +12,6 @@ struct range {
     long from, to;
     double centre;
 };
-
-/* Lane by lane; the second where they do not compare.  By name where there is one
- * instruction, as gcc 12 finds it in some places only. */
-ALWAYS_INLINE f64_lanes
-larger(f64_lanes a, f64_lanes b)
-{
-#ifdef __AVX__
-    return (f64_lanes)_mm256_max_pd((__m256d)a, (__m256d)b);
-#else
-    const i64_lanes first = a > b;
-    return (f64_lanes)(((i64_lanes)a & first) | ((i64_lanes)b & ~first));
-#endif
-}
-
-ALWAYS_INLINE f64_lanes
-smaller(f64_lanes a, f64_lanes b)
-{
-#ifdef __AVX__
-    return (f64_lanes)_mm256_min_pd((__m256d)a, (__m256d)b);
-#else
-    const i64_lanes first = a < b;
-    return (f64_lanes)(((i64_lanes)a & first) | ((i64_lanes)b & ~first));
-#endif
-}
 
 static inline double
 middle_of(const double *x, long count)
@@ -59,7 +31,7 @@ kth_distance(const double *x, long count, double centre, long k)
         f64_lanes left, right;
         memcpy(&left, x + i, sizeof left);
         memcpy(&right, x + i + k, sizeof right);
-        leasts = smaller(leasts, larger(centre - left, right - centre));
+        leasts = f64_smaller(leasts, f64_larger(centre - left, right - centre));
     }
     double least = leasts[0];
     for (int l = 1; l < LANES; l++)
@@ -78,7 +50,7 @@ kth_distance_of_lanes(const f64_lanes *x, size_t count, f64_lanes centre, size_t
 {
     f64_lanes least = (f64_lanes){0.0} + HUGE_VAL;
     for (size_t i = 0; i + k < count; i++)
-        least = smaller(larger(centre - x[i], x[i + k] - centre), least);
+        least = f64_smaller(f64_larger(centre - x[i], x[i + k] - centre), least);
     return least;
 }
 

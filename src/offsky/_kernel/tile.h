@@ -5,6 +5,7 @@
 #define OFFSKY_TILE_H
 
 #include "clip_mean.h"
+#include "lanes.h"
 
 #include <float.h>
 #include <math.h>
@@ -17,21 +18,9 @@
 #define EXPAND_JOIN(a, b) JOIN(a, b)
 #define FOR_ISA(name) EXPAND_JOIN(name, OFFSKY_ISA)
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define NEVER_INLINE __attribute__((noinline))
-
-/* Doubles in one vector: what a register holds, as gcc spills wider vectors. */
-#ifdef __AVX__
-enum { LANES = 4 };
-#else
-enum { LANES = 2 };
-#endif
-typedef double f64_lanes __attribute__((vector_size(LANES * sizeof(double))));
-typedef int64_t i64_lanes __attribute__((vector_size(LANES * sizeof(int64_t))));
-
 /* Pixels in one tile: a multiple of 32, for loops without a remainder, but no power of
  * two, which would put a whole column into a few sets of the first-level cache. */
-enum { WIDTH = 160 };
+enum { WIDTH = 352 };
 
 /* Pixels sorted side by side. */
 enum { BATCH = 16 };
@@ -39,7 +28,7 @@ enum { BATCH = 16 };
 /* One tile's sums over the kept samples. */
 struct sums {
     double sci[WIDTH], variance[WIDTH];
-    int64_t n_kept[WIDTH], n_err[WIDTH]; /* as wide as doubles: masks count in them */
+    int32_t n_kept[WIDTH], n_err[WIDTH];
 };
 
 /* For lay_out(): the next array of a scratch `s`, from `memory` (NULL to count only);
@@ -61,11 +50,12 @@ any_f64(const struct offsky_plane *const *kinds, size_t n_kinds, size_t n_exposu
     return 0;
 }
 
-/* v where the mask is set, +0.0 elsewhere. */
-ALWAYS_INLINE f64_lanes
-where(i64_lanes mask, f64_lanes v)
+/* Counts that masks made, which are as wide as doubles. */
+ALWAYS_INLINE void
+store_counts(i64_lanes counts, int32_t *out)
 {
-    return (f64_lanes)((i64_lanes)v & mask);
+    for (int l = 0; l < LANES; l++)
+        out[l] = (int32_t)counts[l];
 }
 
 ALWAYS_INLINE float
@@ -84,22 +74,53 @@ as_double(uint64_t bits)
     return value;
 }
 
+/* Ask for what the next tile will read of a row, while this one is worked on. */
+ALWAYS_INLINE void
+prefetch(const void *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch((const char *)from + i);
+}
+
+/* One vector of an exposure's flags, turned back. */
+ALWAYS_INLINE flags_vector
+read_flags(const struct offsky_plane *plane, const uint32_t *from)
+{
+    flags_vector v;
+    memcpy(&v, from, sizeof v);
+    return (plane->swap ? swapped(v) : v) ^ plane->flip;
+}
+
 /* The DQ of all exposures combined. */
 ALWAYS_INLINE void
-store_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32_t *restrict dq)
+store_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32_t *dq)
 {
-    memset(dq, 0, count * sizeof *dq);
-    for (size_t r = 0; stack->dq && r < stack->n_exposures; r++) {
-        if (!stack->dq[r].pixels)
-            continue;
-        const uint32_t *restrict in = (const uint32_t *)stack->dq[r].pixels + start;
-        const uint32_t flip = stack->dq[r].flip;
-        if (stack->dq[r].swap)
-            for (size_t p = 0; p < count; p++)
-                dq[p] |= __builtin_bswap32(in[p]) ^ flip;
-        else
-            for (size_t p = 0; p < count; p++)
-                dq[p] |= in[p] ^ flip;
+    enum { STEP = 2 * flags_per_vector };
+    size_t p = 0;
+    for (size_t r = 0; stack->dq && r < stack->n_exposures; r++)
+        if (stack->dq[r].pixels)
+            prefetch((const uint32_t *)stack->dq[r].pixels + start + WIDTH,
+                     WIDTH * sizeof(uint32_t));
+    for (; stack->dq && p + STEP <= count; p += STEP) {
+        flags_vector low = {0}, high = {0};
+        for (size_t r = 0; r < stack->n_exposures; r++) {
+            const struct offsky_plane *plane = &stack->dq[r];
+            const uint32_t *in = (const uint32_t *)plane->pixels + start + p;
+            if (!plane->pixels)
+                continue;
+            low |= read_flags(plane, in);
+            high |= read_flags(plane, in + flags_per_vector);
+        }
+        memcpy(dq + p, &low, sizeof low);
+        memcpy(dq + p + flags_per_vector, &high, sizeof high);
+    }
+    for (; p < count; p++) {
+        dq[p] = 0;
+        for (size_t r = 0; stack->dq && r < stack->n_exposures; r++)
+            if (stack->dq[r].pixels) {
+                const uint32_t v = ((const uint32_t *)stack->dq[r].pixels)[start + p];
+                dq[p] |= (stack->dq[r].swap ? __builtin_bswap32(v) : v) ^ stack->dq[r].flip;
+            }
     }
 }
 
@@ -124,19 +145,29 @@ store_tile(const struct offsky_result *result, size_t start, size_t count, struc
     for (size_t p = 0; p < count; p++)
         n_kept[p] = (uint16_t)sums->n_kept[p];
     for (size_t p = 0; p < WIDTH; p++)
-        sums->sci[p] /= (double)(int32_t)sums->n_kept[p];
+        sums->sci[p] /= (double)sums->n_kept[p];
     store_reals(result->sci, result->wide, start, count, sums->sci);
     if (!result->err)
         return;
     int32_t estimated = 0;
     for (size_t p = 0; p < WIDTH; p++) {
-        const double n = (int32_t)sums->n_kept[p], known = (int32_t)sums->n_err[p];
+        const double n = sums->n_kept[p], known = sums->n_err[p];
         sums->variance[p] = sqrt(sums->variance[p] / (n * known));
         estimated += (known != n) & (known > 0.0);
     }
     store_reals(result->err, result->wide, start, count, sums->variance);
     *result->n_err_estimated += estimated;
 }
+
+/* The largest and the smallest normal number of either precision, the next number towards
+ * another, and how far rounding to it moves a double, relatively. */
+static const float f32_largest = FLT_MAX, f32_smallest = FLT_MIN;
+static const double f64_largest = DBL_MAX, f64_smallest = DBL_MIN;
+static const double f32_rounding = FLT_EPSILON, f64_rounding = 0.0;
+#define f32_next nextafterf
+#define f64_next nextafter
+#define f32_sqrt sqrtf
+#define f64_sqrt sqrt
 
 /* Floats are always plain: no square of a difference of floats leaves the range
  * of doubles.  Doubles are where neither squares nor sums of them can. */

@@ -5,32 +5,6 @@
  * small enough to stay in cache.
  */
 
-/* As many samples as one register holds. */
-typedef SAMPLE NAME(vector) __attribute__((vector_size(LANES * sizeof(double))));
-typedef SAMPLE_BITS NAME(bits) __attribute__((vector_size(LANES * sizeof(double))));
-enum { NAME(per_vector) = sizeof(NAME(vector)) / sizeof(SAMPLE) };
-
-/* LANES samples of a row, as doubles.  A loop, as compilers make one instruction of it
- * but several of __builtin_convertvector (gcc 12). */
-ALWAYS_INLINE f64_lanes
-NAME(read)(const SAMPLE *from)
-{
-    f64_lanes v;
-    for (int l = 0; l < LANES; l++)
-        v[l] = (double)from[l];
-    return v;
-}
-
-/* LANES samples from anywhere in a row. */
-ALWAYS_INLINE f64_lanes
-NAME(gather)(const SAMPLE *row, const uint16_t *places)
-{
-    f64_lanes v;
-    for (int l = 0; l < LANES; l++)
-        v[l] = (double)row[places[l]];
-    return v;
-}
-
 /* A sample that is not finite is missing, and what is missing is NaN in a tile. */
 ALWAYS_INLINE SAMPLE
 NAME(or_missing)(SAMPLE x)
@@ -50,6 +24,7 @@ NAME(load_rows)(
         size_t p = 0;
         if (plane->pixels && plane->kind == OFFSKY_F32) {
             const uint32_t *restrict in = (const uint32_t *)plane->pixels + start;
+            prefetch(in + WIDTH, WIDTH * sizeof *in);
             if (plane->swap)
                 for (; p < count; p++)
                     row[p] = NAME(or_missing)((SAMPLE)as_float(__builtin_bswap32(in[p])));
@@ -58,6 +33,7 @@ NAME(load_rows)(
                     row[p] = NAME(or_missing)((SAMPLE)as_float(in[p]));
         } else if (plane->pixels) {
             const uint64_t *restrict in = (const uint64_t *)plane->pixels + start;
+            prefetch(in + WIDTH, WIDTH * sizeof *in);
             if (plane->swap)
                 for (; p < count; p++)
                     row[p] = NAME(or_missing)((SAMPLE)as_double(__builtin_bswap64(in[p])));
@@ -92,73 +68,8 @@ NAME(add_up)(const SAMPLE *samples, const SAMPLE *errors, size_t n, struct sums 
     }
     memcpy(sums->sci + p, &sci, sizeof sci);
     memcpy(sums->variance + p, &variance, sizeof variance);
-    memcpy(sums->n_kept + p, &n_kept, sizeof n_kept);
-    memcpy(sums->n_err + p, &n_err, sizeof n_err);
-}
-
-/* Smallest and greatest sample of every pixel; infinities where there is none.  Row by
- * row, which compilers turn into minimum and maximum instructions. */
-ALWAYS_INLINE void
-NAME(find_ends)(const SAMPLE *samples, size_t n, SAMPLE *restrict x_min, SAMPLE *restrict x_max)
-{
-    for (size_t p = 0; p < WIDTH; p++) {
-        x_min[p] = (SAMPLE)HUGE_VAL;
-        x_max[p] = -(SAMPLE)HUGE_VAL;
-    }
-    for (size_t r = 0; r < n; r++)
-        for (size_t p = 0; p < WIDTH; p++) {
-            const SAMPLE x = samples[r * WIDTH + p];
-            x_min[p] = x < x_min[p] ? x : x_min[p];
-            x_max[p] = x > x_max[p] ? x : x_max[p];
-        }
-}
-
-/* Sigma times the standard deviation of LANES pixels: how far from the median their
- * first bounds are. */
-ALWAYS_INLINE void
-NAME(find_reach)(const SAMPLE *samples,
-                 size_t n,
-                 double sigma,
-                 const double *sum,
-                 const double *count,
-                 double *reach)
-{
-    f64_lanes mean, inverse, square = {0.0};
-    memcpy(&mean, sum, sizeof mean);
-    memcpy(&inverse, count, sizeof inverse);
-    inverse = 1.0 / inverse;
-    mean *= inverse;
-    for (size_t r = 0; r < n; r++) {
-        const f64_lanes x = NAME(read)(samples + r * WIDTH);
-        const f64_lanes off = where(x == x, x - mean);
-        square += off * off;
-    }
-    square *= inverse;
-    for (int l = 0; l < LANES; l++)
-        reach[l] = sigma * sqrt(square[l]);
-}
-
-/* Whether more than half of the samples are at least `low`, and more than half at most
- * `high`: a mask for one vector of pixels. */
-ALWAYS_INLINE NAME(bits)
-NAME(has_median_between)(const SAMPLE *samples,
-                         size_t n,
-                         const SAMPLE_BITS *count,
-                         const SAMPLE *low,
-                         const SAMPLE *high)
-{
-    NAME(vector) from, to;
-    NAME(bits) total, above = {0}, below = {0};
-    memcpy(&from, low, sizeof from);
-    memcpy(&to, high, sizeof to);
-    memcpy(&total, count, sizeof total);
-    for (size_t r = 0; r < n; r++) {
-        NAME(vector) x;
-        memcpy(&x, samples + r * WIDTH, sizeof x);
-        above -= x >= from;
-        below -= x <= to;
-    }
-    return (above + above > total) & (below + below > total);
+    store_counts(n_kept, sums->n_kept + p);
+    store_counts(n_err, sums->n_err + p);
 }
 
 /* The columns of BATCH pixels, next to each other; missing samples become infinite,
@@ -175,8 +86,8 @@ NAME(gather_columns)(const SAMPLE *samples, size_t n, const uint16_t *places, SA
 
 /* Sort `width` columns: the same compare-exchanges for all, whatever their values.
  * Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, 5.2.2,
- * algorithm M); those of one block are of consecutive rows.  They exchange by a mask,
- * as gcc 12 makes no vectors of a minimum and a maximum here. */
+ * algorithm M); those of one block are of consecutive rows.  Of two equal samples each
+ * comes out once, also of zeros of both signs. */
 ALWAYS_INLINE void
 NAME(sort_columns)(SAMPLE *columns, size_t n, size_t width)
 {
@@ -188,14 +99,12 @@ NAME(sort_columns)(SAMPLE *columns, size_t n, size_t width)
                 const size_t rows = block + 2 * apart <= n ? apart : n - apart - block;
                 SAMPLE *low = columns + block * width, *high = low + apart * width;
                 for (size_t i = 0; i < rows * width; i += NAME(per_vector)) {
-                    NAME(bits) a, b;
+                    NAME(vector) a, b;
                     memcpy(&a, low + i, sizeof a);
                     memcpy(&b, high + i, sizeof b);
-                    const NAME(bits) swap = (a ^ b) & ((NAME(vector))a > (NAME(vector))b);
-                    a ^= swap;
-                    b ^= swap;
-                    memcpy(low + i, &a, sizeof a);
-                    memcpy(high + i, &b, sizeof b);
+                    const NAME(vector) least = NAME(smaller)(a, b), most = NAME(larger)(b, a);
+                    memcpy(low + i, &least, sizeof least);
+                    memcpy(high + i, &most, sizeof most);
                 }
             }
 }
