@@ -94,6 +94,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         chosen = clip.clip_mean
         monkeypatch.setattr(_kernel, "clip_mean", None)
         monkeypatch.setattr(_kernel, "average", None)
+        monkeypatch.setattr(_kernel, "subtract", None)
     combine._engine.cache_clear()
     yield chosen
     combine._engine.cache_clear()

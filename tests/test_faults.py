@@ -175,6 +175,7 @@ def test_damaged_bytes_are_refused_or_do_no_harm(inputs: Path, role: str, ending
     values = st.integers(0, 255) | st.sampled_from(b" =-9'/.E")
 
     @settings(max_examples=40)
+    @example(damage=[(4328, 0)])
     @example(damage=[(250, 0)])
     @example(damage=[(112, 0)])
     @given(damage=st.lists(st.tuples(places, values), min_size=1, max_size=3))

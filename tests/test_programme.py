@@ -379,10 +379,10 @@ def test_products_that_do_without_a_file_cut_short_in_the_pass_are_still_made(
     plan = planned(folder, source="nods", min_separation=1.0)
     read = FitsExposure.read_rows
 
-    def torn(self: Any, first: int, last: int, scratch: Any) -> Any:
+    def torn(self: Any, first: int, last: int, scratch: Any, **kwargs: Any) -> Any:
         if "00002_" in self.name and last > 10:
             raise ExposureError(f"{self.name}: the file ended")
-        return read(self, first, last, scratch)
+        return read(self, first, last, scratch, **kwargs)
 
     monkeypatch.setattr(FitsExposure, "read_rows", torn)
     summary = run(plan)

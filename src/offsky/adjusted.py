@@ -87,9 +87,9 @@ class AdjustedExposure:
         """Be the exposure itself in everything else."""
         return getattr(self._exposure, name)
 
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
+    def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
         """Return rows [first, last), adjusted."""
-        rows = self._exposure.read_rows(first, last, scratch)
+        rows = self._exposure.read_rows(first, last, scratch, errors=errors)
         sci = _copied(rows.sci, self._scale, scratch)
         if self._offset != 0:
             sci += sci.dtype.type(self._offset)

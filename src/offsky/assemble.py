@@ -148,6 +148,7 @@ def assemble(
         ERR also the variances, where ``options.errors`` is "propagate".
     errors, levels : bool or None
         Of these keep ERR, and find the level of each exposure; None to do so if `whole`.
+        Where ERR is not kept, and does not matter to the rest, it is not read.
     consume : callable or None
         Given every block as well.
     exposures, options, threads, alongside, rows_per_block, progress, weights
@@ -182,5 +183,6 @@ def assemble(
         rows_per_block=rows_per_block,
         progress=progress,
         weights=weights,
+        errors=with_errors or options.uses_errors,
     )
     return assembly.finish(n_rejected, n_err_estimated)

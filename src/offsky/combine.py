@@ -127,7 +127,11 @@ def clipped_mean(
 
 
 def combine_rows(
-    exposures: Sequence[Rows], options: Options, weights: NDArray[np.float64] | None = None
+    exposures: Sequence[Rows],
+    options: Options,
+    weights: NDArray[np.float64] | None = None,
+    *,
+    errors: bool = True,
 ) -> ClippedMean:
     """Average the same rows of several exposures, in the calling thread.
 
@@ -140,6 +144,8 @@ def combine_rows(
         How to average.
     weights : ndarray, shape (n_exposures,), or None
         Of each exposure in the mean, above zero; None for equal ones.
+    errors : bool
+        Whether to make ERR of the average.
 
     Returns
     -------
@@ -148,7 +154,8 @@ def combine_rows(
         rejected integrations too. Variances where they are to be propagated and every
         exposure that reaches these rows has them.
     """
-    return combine_images([reduce_rows(rows, options) for rows in exposures], options, weights)
+    images = [reduce_rows(rows, options) for rows in exposures]
+    return combine_images(images, options, weights, errors=errors)
 
 
 class Image(NamedTuple):
@@ -193,7 +200,11 @@ def reduce_rows(rows: Rows, options: Options) -> Image:
 
 
 def combine_images(
-    images: Sequence[Image], options: Options, weights: NDArray[np.float64] | None = None
+    images: Sequence[Image],
+    options: Options,
+    weights: NDArray[np.float64] | None = None,
+    *,
+    errors: bool = True,
 ) -> ClippedMean:
     """Average the same rows of several exposures that are images by now.
 
@@ -201,7 +212,7 @@ def combine_images(
     ----------
     images : sequence of Image
         As `reduce_rows` makes them.
-    options, weights
+    options, weights, errors
         As for `combine_rows`.
 
     Returns
@@ -212,7 +223,7 @@ def combine_images(
     rows = [image.rows for image in images]
     average = average_planes(
         [each.sci for each in rows],
-        [each.err for each in rows],
+        [each.err for each in rows] if errors else None,
         [each.dq for each in rows],
         dq_flips=[each.dq_flip for each in rows],
         options=options,

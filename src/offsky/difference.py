@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from offsky import _kernel
 from offsky.clip import Array, ClippedMean
 from offsky.options import Options
 
@@ -97,18 +98,25 @@ class TargetScale:
 
 
 def subtract_rows(
-    target: TargetRows, average: ClippedMean, how: Subtraction = PLAIN
+    target: TargetRows,
+    average: ClippedMean,
+    how: Subtraction = PLAIN,
+    *,
+    in_place: bool = False,
 ) -> TargetRows:
     """Subtract the average from rows of the target.
 
     Parameters
     ----------
     target : TargetRows
-        Not modified.
+        Not modified, unless that is allowed.
     average : ClippedMean
         The same rows of the average, (n_rows, nx).
     how : Subtraction
         What to do with the errors, and where there is no average.
+    in_place : bool
+        Whether the target's own arrays may be used for the result: in C that is several
+        times faster.
 
     Returns
     -------
@@ -127,6 +135,17 @@ def subtract_rows(
     VAR_RNOISE; where the target has none, to ERR alone. A pixel at which the average's
     error is not known keeps the target's.
     """
+    if in_place and not how.changes_errors and _suits_kernel(target, average):
+        _kernel.subtract(
+            target.sci,
+            target.dq,
+            target.dq_flip,
+            average.sci,
+            average.n_kept,
+            average.dq,
+            how.scale,
+        )
+        return target
     covered = average.n_kept > 0
     level: Array = np.where(covered, average.sci, np.float32(0))
     if how.scale != 1.0:
@@ -146,6 +165,22 @@ def subtract_rows(
     if how.blank:
         result = _blanked(result, ~covered)
     return result
+
+
+def _suits_kernel(target: TargetRows, average: ClippedMean) -> bool:
+    """Tell whether the kernel is there, and takes rows of such types and layouts."""
+    changed, read = (target.sci, target.dq), (average.sci, average.n_kept, average.dq)
+    return (
+        _kernel.subtract is not None
+        and target.sci.dtype.kind == "f"
+        and target.sci.dtype.itemsize in (4, 8)
+        and target.dq.dtype.kind == "u"
+        and target.dq.dtype.itemsize == 4
+        and average.sci.dtype == np.float32
+        and target.sci.shape == target.dq.shape == average.sci.shape
+        and all(each.flags.carray for each in changed)
+        and all(each is None or each.flags.c_contiguous for each in read)
+    )
 
 
 def count_unknown_errors(average: ClippedMean) -> int:

@@ -73,8 +73,8 @@ class Exposure(Protocol):
     def row_bytes(self) -> int:
         """Memory that reading one row takes (all integrations; SCI, ERR and DQ)."""
 
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
-        """Return rows [first, last); valid until `scratch` is cleared."""
+    def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
+        """Return rows [first, last), valid until `scratch` is cleared; ERR only if wanted."""
 
     @property
     def metadata(self) -> Metadata:
@@ -145,12 +145,12 @@ class ArrayExposure:
         self.has_variances = variances is not None
         self._variances = None if variances is None else tuple(map(as_samples, variances))
 
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
+    def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
         """Return views of rows [first, last)."""
         rows = (..., slice(first, last), slice(None))
         return Rows(
             self._sci[rows],
-            None if self._err is None else self._err[rows],
+            None if self._err is None or not errors else self._err[rows],
             None if self._dq is None else self._dq[rows],
         )
 

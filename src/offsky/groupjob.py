@@ -500,16 +500,17 @@ def _combine_pass(
 
     Returns, for each block and product, the samples rejected and ERR estimated.
     """
+    options = results[0].product.planned.options
 
     def work(first: int, last: int, rows: Sequence[Rows]) -> list[Count]:
-        options = results[0].product.planned.options
         images = [reduce_rows(each, options) for each in rows]
         counts: list[Count] = []
         for result in results:
             if result.error is not None:
                 counts.append((np.zeros(len(result.members), dtype=np.int64), 0))
                 continue
-            average = combine_images([images[i] for i in result.members], options, result.weights)
+            used = [images[i] for i in result.members]
+            average = combine_images(used, options, result.weights, errors=options.uses_errors)
             counts.append((average.n_rejected, average.n_err_estimated))
             try:
                 result.assembly.keep(first, last, average)
@@ -524,6 +525,7 @@ def _combine_pass(
         threads=job.threads,
         alongside=[result.guarded_copy for result in results],
         rows_per_block=job.rows_per_block,
+        errors=options.uses_errors,
     )
 
 

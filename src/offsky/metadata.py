@@ -93,4 +93,5 @@ class Metadata:
 
 
 KEYWORDS = {each.name: each.metadata["keyword"] for each in fields(Metadata)}
+NUMBERS = {each.name for each in fields(Metadata) if each.type in (int | None, float | None)}
 MODEL_PATHS = {each.name: each.metadata["model"] for each in fields(Metadata)}

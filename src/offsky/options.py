@@ -183,6 +183,17 @@ class Options:
         """Return these options with some of them changed."""
         return replace(self, **changes)
 
+    @property
+    def uses_errors(self) -> bool:
+        """Whether anything of the result but the average's own ERR depends on ERR."""
+        return (
+            self.reject == "error"
+            or self.weight == "variance"
+            or self.errors == "propagate"
+            or self.mask_sources
+            or self.target_scale == "fit"
+        )
+
     def differences(self, other: "Options") -> dict[str, Any]:
         """Return the options, by name, that are not those of `other`."""
         return {

@@ -35,7 +35,8 @@ class Outcome:
     n_uncovered : int
         Pixels at which no background had a sample left: not subtracted.
     n_err_estimated : int
-        Pixels at which a kept sample without finite ERR took the others' mean.
+        Pixels at which a kept sample without finite ERR took the others' mean; 0 where
+        no ERR of an average was made.
     median_level : float or None
         Median of the average; None where it has no pixel.
     unit : str or None

@@ -39,7 +39,7 @@ class PlacedExposure:
         """Be the exposure itself in everything else."""
         return getattr(self._exposure, name)
 
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
+    def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
         """Return rows [first, last) of the frame."""
         rows_to, columns_to = self._to
         rows_from, columns_from = self._from
@@ -50,7 +50,7 @@ class PlacedExposure:
             return Rows(np.full(shape, np.nan, dtype=np.float32), None, None, covers=covers)
         covers[begin - first : end - first, columns_to] = True
         shift = rows_from.start - rows_to.start
-        rows = self._exposure.read_rows(begin + shift, end + shift, scratch)
+        rows = self._exposure.read_rows(begin + shift, end + shift, scratch, errors=errors)
 
         def fit(array: Array | None, missing: float) -> Array | None:
             if array is None:

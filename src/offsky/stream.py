@@ -34,6 +34,7 @@ def stream_average(
     rows_per_block: int | None = None,
     progress: Progress | None = None,
     weights: NDArray[np.float64] | None = None,
+    errors: bool = True,
 ) -> tuple[NDArray[np.int64], int]:
     """Average exposures and hand over the result block by block.
 
@@ -61,6 +62,8 @@ def stream_average(
         Called with the number of rows just done and that of all.
     weights : ndarray, shape (n_exposures,), or None
         Of each exposure in the mean, as of `offsky.rule.exposure_weights`.
+    errors : bool
+        Whether ERR is read, and that of the average made.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def stream_average(
     def work(first: int, last: int, rows: Sequence[Rows]) -> tuple[NDArray[np.int64], int]:
         if inspect is not None:
             inspect(first, rows)
-        average = combine_rows(rows, options, weights)
+        average = combine_rows(rows, options, weights, errors=errors)
         consume(first, last, average)
         return average.n_rejected, average.n_err_estimated
 
@@ -84,6 +87,7 @@ def stream_average(
         alongside=alongside,
         rows_per_block=rows_per_block,
         progress=progress,
+        errors=errors,
     )
     n_rejected = np.zeros(len(exposures), dtype=np.int64)
     for rejected, _ in parts:
@@ -99,6 +103,7 @@ def each_block(
     alongside: Sequence[Callable[[], None]] = (),
     rows_per_block: int | None = None,
     progress: Progress | None = None,
+    errors: bool = True,
 ) -> list[T]:
     """Read exposures block by block of rows, each row once, and work on each block.
 
@@ -107,7 +112,7 @@ def each_block(
     work : callable
         Called with (first row, last row + 1, these rows of every exposure), in any
         order and from several threads at a time; the rows are valid until it returns.
-    exposures, threads, alongside, rows_per_block, progress
+    exposures, threads, alongside, rows_per_block, progress, errors
         As for `stream_average`.
 
     Returns
@@ -127,7 +132,7 @@ def each_block(
         scratch = scratches.get()
         try:
             scratch.clear()
-            rows = [exposure.read_rows(first, last, scratch) for exposure in exposures]
+            rows = [each.read_rows(first, last, scratch, errors=errors) for each in exposures]
             result = work(first, last, rows)
         finally:
             scratches.put(scratch)

@@ -30,8 +30,8 @@ class WithVariances:
     def __hash__(self) -> int:
         return hash((WithVariances, id(self._exposure)))
 
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
+    def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
         """Return rows [first, last), variances among them."""
-        rows = self._exposure.read_rows(first, last, scratch)
+        rows = self._exposure.read_rows(first, last, scratch, errors=errors)
         poisson, rnoise = self._exposure.read_variances(first, last, scratch)
         return rows._replace(var_poisson=poisson, var_rnoise=rnoise)

@@ -1,5 +1,7 @@
 from collections.abc import Sequence
+from typing import Any
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 from offsky.averaging import Averages, Planes
@@ -32,3 +34,13 @@ def average(
     out: Averages,
     /,
 ) -> int: ...
+def subtract(
+    sci: NDArray[Any],
+    dq: NDArray[Any],
+    dq_flip: int,
+    level: NDArray[Any],
+    n_kept: NDArray[Any],
+    flags: NDArray[Any] | None,
+    scale: float,
+    /,
+) -> None: ...

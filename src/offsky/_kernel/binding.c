@@ -1,5 +1,5 @@
-/* Python's door to clip_mean.h and average.h: turns buffers into planes, takes the scratch
- * memory, then lets go of the interpreter lock for the whole computation.
+/* Python's door to clip_mean.h, average.h and subtract.h: turns buffers into planes, takes
+ * the scratch memory, then lets go of the interpreter lock for the whole computation.
  *
  * Uses the limited API and the buffer protocol only: no NumPy headers, one
  * binary for every Python version from 3.11.
@@ -15,6 +15,7 @@
 
 #include "average.h"
 #include "clip_mean.h"
+#include "subtract.h"
 
 /* The buffers of one argument (a sequence with one buffer an exposure). */
 struct planes {
@@ -359,14 +360,83 @@ done:
     return answer;
 }
 
+/* A contiguous array of `kind` (as of take_planes) and `n_pixels`; -1 for any number. */
+static int
+take_array(PyObject *object,
+           const char *what,
+           enum offsky_kind kind,
+           Py_ssize_t n_pixels,
+           int flags,
+           Py_buffer *view,
+           struct offsky_plane *plane)
+{
+    if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
+        return -1;
+    if (describe(view, what, plane))
+        return -1;
+    if ((plane->kind == OFFSKY_F64 ? OFFSKY_F32 : plane->kind) != kind ||
+        (n_pixels >= 0 && view->len / view->itemsize != n_pixels)) {
+        PyErr_Format(PyExc_ValueError, "%s: pixels of another kind or number", what);
+        return -1;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(subtract_doc,
+"subtract(sci, dq, dq_flip, level, n_kept, flags, scale)\n"
+"--\n\n"
+"Subtract scale times an average, float32, from SCI, and OR its flags into DQ, in place.");
+
+static PyObject *
+py_subtract(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *sci, *dq, *level, *n_kept, *flags, *answer = NULL;
+    unsigned int flip;
+    double scale;
+    if (!PyArg_ParseTuple(args, "OOIOOOd:subtract", &sci, &dq, &flip, &level, &n_kept, &flags,
+                          &scale))
+        return NULL;
+    Py_buffer views[5] = {{0}};
+    struct offsky_plane planes[5] = {{0}};
+    if (take_array(sci, "SCI", OFFSKY_F32, -1, PyBUF_WRITABLE, &views[0], &planes[0]))
+        goto done;
+    const Py_ssize_t n_pixels = views[0].len / views[0].itemsize;
+    if (take_array(dq, "DQ", OFFSKY_U32, n_pixels, PyBUF_WRITABLE, &views[1], &planes[1]) ||
+        take_array(level, "level", OFFSKY_F32, n_pixels, 0, &views[2], &planes[2]) ||
+        take_numbers(n_kept, "n_kept", n_pixels, sizeof(uint16_t), &views[3]) ||
+        (flags != Py_None &&
+         take_array(flags, "flags", OFFSKY_U32, n_pixels, 0, &views[4], &planes[4])))
+        goto done;
+    if (planes[2].kind != OFFSKY_F32 || planes[2].swap || planes[4].swap || !views[3].obj) {
+        PyErr_SetString(PyExc_TypeError, "an average of float32 in our byte order is expected");
+        goto done;
+    }
+    const struct offsky_target target = {
+        views[0].buf, planes[0].kind == OFFSKY_F64, planes[0].swap, views[1].buf, planes[1].swap,
+        flip,
+    };
+    const struct offsky_average_rows average = {views[2].buf, views[3].buf, views[4].buf};
+    Py_BEGIN_ALLOW_THREADS
+    offsky_subtract(&target, &average, scale, (size_t)n_pixels);
+    Py_END_ALLOW_THREADS
+    answer = Py_NewRef(Py_None);
+done:
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++)
+        if (views[i].obj)
+            PyBuffer_Release(&views[i]);
+    return answer;
+}
+
 static PyMethodDef methods[] = {
     {"average", py_average, METH_VARARGS, average_doc},
     {"clip_mean", py_clip_mean, METH_VARARGS, clip_mean_doc},
+    {"subtract", py_subtract, METH_VARARGS, subtract_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "_clip_mean", "Averages of exposures in C.", 0, methods,
+    PyModuleDef_HEAD_INIT, "_clip_mean", "Averages of exposures, and their subtraction, in C.", 0, methods,
     NULL, NULL, NULL, NULL,
 };
 

@@ -1,9 +1,10 @@
-/* Which build of clip_mean.c and average.c runs: the best for the processor at hand.
+/* Which build of clip_mean.c, average.c and subtract.c runs: the best for the processor at hand.
  *
  * OFFSKY_HAVE_AVX2 tells that they were also compiled with -mavx2 -mfma -DOFFSKY_ISA=avx2.
  */
 #include "average.h"
 #include "clip_mean.h"
+#include "subtract.h"
 
 #define DECLARE(isa)                                                                     \
     size_t offsky_scratch_bytes_##isa(const struct offsky_stack *);                      \
@@ -13,7 +14,9 @@
                                       const struct offsky_more *);                       \
     void offsky_average_##isa(const struct offsky_stack *, const struct offsky_more *,   \
                               const struct offsky_rule *, size_t, size_t,                \
-                              const struct offsky_result *, void *const[2], void *)
+                              const struct offsky_result *, void *const[2], void *);     \
+    void offsky_subtract_##isa(const struct offsky_target *,                             \
+                               const struct offsky_average_rows *, double, size_t)
 DECLARE(baseline);
 #ifdef OFFSKY_HAVE_AVX2
 DECLARE(avx2);
@@ -59,4 +62,13 @@ offsky_average(const struct offsky_stack *stack,
                void *scratch)
 {
     CALL(offsky_average, stack, more, rule, first, last, result, variances, scratch);
+}
+
+void
+offsky_subtract(const struct offsky_target *target,
+                const struct offsky_average_rows *average,
+                double scale,
+                size_t n_pixels)
+{
+    CALL(offsky_subtract, target, average, scale, n_pixels);
 }

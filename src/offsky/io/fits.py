@@ -29,7 +29,7 @@ from offsky.errors import ExposureError, MissingFileError
 from offsky.exposure import Rows, Scratch, as_flags, as_samples
 from offsky.io.files import InputFile
 from offsky.io.fits_layout import Extent, first_line, read_layout
-from offsky.metadata import KEYWORDS, Metadata
+from offsky.metadata import KEYWORDS, NUMBERS, Metadata
 
 # FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
 # same as its top bit inverted.
@@ -227,7 +227,7 @@ class FitsExposure:
                 f"{self.path}: SCI has the shape {self.shape}; expected (rows, columns) or "
                 "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
             )
-        self.metadata = _metadata(self.header, sci.header)
+        self.metadata = _metadata(self.header, sci.header, self.path)
         self.err = self._companion("ERR")
         self.dq = self._companion("DQ")
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
@@ -292,11 +292,12 @@ class FitsExposure:
                 "fetch the file again"
             ) from error
 
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Rows:
+    def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
         """Read rows [first, last) of SCI, ERR and DQ; valid until `scratch` is cleared."""
+        err = self.err if errors else None
         return Rows(
             self.sci.read_rows(first, last, scratch),
-            None if self.err is None else self.err.read_rows(first, last, scratch),
+            None if err is None else err.read_rows(first, last, scratch),
             None if self.dq is None else self.dq.read_rows(first, last, scratch),
             0 if self.dq is None else self.dq.flip,
         )
@@ -429,12 +430,17 @@ def _open_plain(path: Path) -> tuple[InputFile, tuple[int, int]]:
     return InputFile(plain, None), same_as
 
 
-def _metadata(primary: fits.Header, sci: fits.Header) -> Metadata:
+def _metadata(primary: fits.Header, sci: fits.Header, path: Path) -> Metadata:
     """Read the keywords that offsky looks at; BUNIT and the pointing are in SCI's header."""
     values = {}
     for name, keyword in KEYWORDS.items():
         value = (primary if keyword in primary else sci).get(keyword)
         if isinstance(value, str):
             value = value.strip() or None
+            if value is not None and name in NUMBERS:
+                raise ExposureError(
+                    f"{path}: the keyword {keyword} is {value!r}; expected a number: "
+                    "fetch the file again"
+                )
         values[name] = None if isinstance(value, fits.card.Undefined) else value
     return Metadata(**values)

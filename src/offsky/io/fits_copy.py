@@ -10,7 +10,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 
 import numpy as np
 from astropy.io import fits
@@ -26,6 +26,9 @@ from offsky.difference import (
 from offsky.errors import ExposureError
 from offsky.exposure import Scratch
 from offsky.io.fits import FitsExposure, RawArray, read_exactly
+
+# Memory for rows of targets, one for each thread, however many files it writes to.
+_own = local()
 
 # A header that changes would make these wrong.
 _CHECKSUMS = ("CHECKSUM", "DATASUM")
@@ -128,7 +131,7 @@ class FitsCopy:
         how = replace(self._how, scale=self.scale)
         if how.propagate:
             self._n_unknown.append(count_unknown_errors(average))
-        scratch = Scratch()
+        scratch = _scratch()
         for plane in range(self._owned["SCI"].n_planes):
             scratch.clear()
             rows = {
@@ -136,7 +139,7 @@ class FitsCopy:
                 for name, array in self._owned.items()
             }
             target = TargetRows.of(rows, self._owned["DQ"].flip)
-            result = subtract_rows(target, average, how)
+            result = subtract_rows(target, average, how, in_place=True)
             for name in self._owned:
                 self._write_rows(name, plane, first, result.image(name))
         with self._lock:
@@ -178,6 +181,14 @@ def can_copy(target: FitsExposure, how: Subtraction = PLAIN) -> bool:
     """Tell whether what is subtracted from are plain arrays, so that `FitsCopy` can be used."""
     images = target.images(with_errors=how.changes_errors)
     return "DQ" in images and all(isinstance(each, RawArray) for each in images.values())
+
+
+def _scratch() -> Scratch:
+    """Return this thread's memory for rows of a target."""
+    if not hasattr(_own, "scratch"):
+        _own.scratch = Scratch()
+    scratch: Scratch = _own.scratch
+    return scratch
 
 
 def _owned_by(target: FitsExposure, how: Subtraction) -> dict[str, RawArray]:
