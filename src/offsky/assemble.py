@@ -81,14 +81,13 @@ class Assembly:
         self._step = max(1, shape[0] // _LEVEL_ROWS)
         self._samples: list[list[Array]] = [[] for _ in exposures] if levels else []
 
-    def keep(self, first: int, last: int, block: ClippedMean) -> None:
-        """Put rows [first, last) in their place."""
-        self._sci[first:last] = block.sci
-        self._n_kept[first:last] = block.n_kept
-        if self._err is not None and block.err is not None:
-            self._err[first:last] = block.err
-        if self._dq is not None and block.dq is not None:
-            self._dq[first:last] = block.dq
+    def room(self, first: int, last: int) -> dict[str, Array]:
+        """Return where rows [first, last) are to be put; see `offsky.combine.combine_rows`."""
+        kept = {"sci": self._sci, "err": self._err, "dq": self._dq, "n_kept": self._n_kept}
+        return {name: array[first:last] for name, array in kept.items() if array is not None}
+
+    def keep_variances(self, first: int, last: int, block: ClippedMean) -> None:
+        """Put the variances of rows [first, last) in their place, where there are any."""
         for i, variance in enumerate((block.var_poisson, block.var_rnoise)):
             kept = self._variances[i]
             if variance is None:
@@ -169,7 +168,7 @@ def assemble(
     )
 
     def keep(first: int, last: int, block: ClippedMean) -> None:
-        assembly.keep(first, last, block)
+        assembly.keep_variances(first, last, block)
         if consume is not None:
             consume(first, last, block)
 
@@ -184,5 +183,6 @@ def assemble(
         progress=progress,
         weights=weights,
         errors=with_errors or options.uses_errors,
+        room=assembly.room,
     )
     return assembly.finish(n_rejected, n_err_estimated)

@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -132,6 +133,7 @@ def combine_rows(
     weights: NDArray[np.float64] | None = None,
     *,
     errors: bool = True,
+    room: Mapping[str, Array] = MappingProxyType({}),
 ) -> ClippedMean:
     """Average the same rows of several exposures, in the calling thread.
 
@@ -146,6 +148,9 @@ def combine_rows(
         Of each exposure in the mean, above zero; None for equal ones.
     errors : bool
         Whether to make ERR of the average.
+    room : mapping of str to ndarray
+        Where to put parts of the result, by the names of `ClippedMean`: contiguous, of
+        their shapes and types. The others get arrays of their own.
 
     Returns
     -------
@@ -155,7 +160,7 @@ def combine_rows(
         exposure that reaches these rows has them.
     """
     images = [reduce_rows(rows, options) for rows in exposures]
-    return combine_images(images, options, weights, errors=errors)
+    return combine_images(images, options, weights, errors=errors, room=room)
 
 
 class Image(NamedTuple):
@@ -205,6 +210,7 @@ def combine_images(
     weights: NDArray[np.float64] | None = None,
     *,
     errors: bool = True,
+    room: Mapping[str, Array] = MappingProxyType({}),
 ) -> ClippedMean:
     """Average the same rows of several exposures that are images by now.
 
@@ -212,7 +218,7 @@ def combine_images(
     ----------
     images : sequence of Image
         As `reduce_rows` makes them.
-    options, weights, errors
+    options, weights, errors, room
         As for `combine_rows`.
 
     Returns
@@ -233,6 +239,7 @@ def combine_images(
             _of_all_that_reach(rows, [each.var_rnoise for each in rows]),
         ],
         covers=[each.covers for each in rows],
+        room=room,
     )
     return replace(
         average,
@@ -264,25 +271,31 @@ def average_planes(
     weights: NDArray[np.float64] | None = None,
     variances: Sequence[Sequence[Array | None] | None] = (None, None),
     covers: Sequence[Array | None] | None = None,
+    room: Mapping[str, Array] = MappingProxyType({}),
 ) -> ClippedMean:
     """Average planes of one shape; `wide` keeps the result in float64.
 
     `weights` count where ``options.weight`` is not "equal"; `variances` are VAR_POISSON
-    and VAR_RNOISE, used where ``options.errors`` is "propagate".
+    and VAR_RNOISE, used where ``options.errors`` is "propagate"; `room` is as for
+    `combine_rows`.
     """
     if options.errors == "none":
         variances = (None, None)
     shape, n_pixels = sci[0].shape, sci[0].size
+
+    def place(name: str, dtype: type) -> Array:
+        return room[name].reshape(-1) if name in room else np.empty(n_pixels, dtype=dtype)
+
     real = np.float64 if wide else np.float32
     planes = Planes(
         [_flat(plane) for plane in sci],
         *(_flat_planes(kind) for kind in (err, dq, *variances, covers)),
     )
     out = Averages(
-        np.empty(n_pixels, dtype=real),
-        None if err is None else np.empty(n_pixels, dtype=real),
-        None if dq is None else np.empty(n_pixels, dtype=np.uint32),
-        np.empty(n_pixels, dtype=np.uint16),
+        place("sci", real),
+        None if err is None else place("err", real),
+        None if dq is None else place("dq", np.uint32),
+        place("n_kept", np.uint16),
         np.zeros(len(sci), dtype=np.int64),
         *(None if var is None else np.empty(n_pixels, dtype=real) for var in variances),
     )

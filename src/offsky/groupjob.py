@@ -510,10 +510,15 @@ def _combine_pass(
                 counts.append((np.zeros(len(result.members), dtype=np.int64), 0))
                 continue
             used = [images[i] for i in result.members]
-            average = combine_images(used, options, result.weights, errors=options.uses_errors)
+            average = combine_images(
+                used,
+                options,
+                result.weights,
+                errors=options.uses_errors,
+                room=result.assembly.room(first, last),
+            )
             counts.append((average.n_rejected, average.n_err_estimated))
             try:
-                result.assembly.keep(first, last, average)
                 result.product.copy.subtract(first, last, average)
             except Exception as error:
                 result.error = error

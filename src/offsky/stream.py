@@ -1,6 +1,6 @@
 """Average exposures block by block of rows, on several threads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from offsky.clip import ClippedMean
+from offsky.clip import Array, ClippedMean
 from offsky.combine import combine_rows
 from offsky.exposure import Exposure, Rows, Scratch
 from offsky.memory import block_rows
@@ -35,6 +35,7 @@ def stream_average(
     progress: Progress | None = None,
     weights: NDArray[np.float64] | None = None,
     errors: bool = True,
+    room: Callable[[int, int], Mapping[str, Array]] | None = None,
 ) -> tuple[NDArray[np.int64], int]:
     """Average exposures and hand over the result block by block.
 
@@ -64,6 +65,9 @@ def stream_average(
         Of each exposure in the mean, as of `offsky.rule.exposure_weights`.
     errors : bool
         Whether ERR is read, and that of the average made.
+    room : callable or None
+        Called with (first row, last row + 1), for where to put parts of the result; as of
+        `offsky.combine.combine_rows`.
 
     Returns
     -------
@@ -76,7 +80,8 @@ def stream_average(
     def work(first: int, last: int, rows: Sequence[Rows]) -> tuple[NDArray[np.int64], int]:
         if inspect is not None:
             inspect(first, rows)
-        average = combine_rows(rows, options, weights, errors=errors)
+        own = {} if room is None else room(first, last)
+        average = combine_rows(rows, options, weights, errors=errors, room=own)
         consume(first, last, average)
         return average.n_rejected, average.n_err_estimated
 
