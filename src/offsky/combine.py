@@ -387,7 +387,9 @@ def _engine() -> _Engine:
 
 def _flat(plane: Array) -> Array:
     """Return a plane as the kernel takes it: flat, contiguous, aligned."""
-    return np.require(plane, requirements=["C", "A"]).reshape(-1)
+    if not (plane.flags.c_contiguous and plane.flags.aligned):
+        plane = np.require(plane, requirements=["C", "A"])
+    return plane.reshape(-1)
 
 
 def _flat_planes(planes: Sequence[Array | None] | None) -> list[Array | None] | None:
