@@ -73,14 +73,14 @@ NAME(settle_in_reference_order)(const SAMPLE *columns,
         *high = NAME(next)(*high, -NAME(largest));
 }
 
-/* Bounds of the first `used` pixels of a batch, of `count` samples each; the others get
- * bounds that hold anything.  `columns` has the samples in the order of the exposures. */
+/* Bounds of the first `used` pixels of a batch, of which the windows have the counts and
+ * sums of all samples, about 0; the others get bounds that hold anything.  `columns` has
+ * the samples in the order of the exposures. */
 static NEVER_INLINE void
 NAME(settle_batch)(const SAMPLE *columns,
                    const SAMPLE *sorted,
                    size_t n,
                    size_t used,
-                   const int32_t *count,
                    const struct offsky_clip *clip,
                    double *in_order,
                    struct NAME(windows) *w)
@@ -97,15 +97,16 @@ NAME(settle_batch)(const SAMPLE *columns,
         w->low[b] = -NAME(largest);
         w->high[b] = NAME(largest);
         w->pivot[b] = 0;
+        w->below[b] = 0;
         state[b] = SETTLED;
     }
     for (size_t b = 0; b < used; b++) {
-        const double first = (double)sorted[b], last = (double)sorted[(size_t)(count[b] - 1) * BATCH + b];
+        const SAMPLE *column = sorted + b;
+        const double first = (double)column[0];
+        const double last = (double)column[(size_t)(w->inside[b] - 1) * BATCH];
         largest[b] = -first > last ? -first : last;
-        w->pivot[b] = sorted[(size_t)(count[b] / 2) * BATCH + b];
         state[b] = NAME(plain)(first, last) ? OPEN : UNSURE;
     }
-    NAME(look_inside)(sorted, n, w);
     for (long pass = 1;; pass++) {
         double low[BATCH], high[BATCH], unsure[BATCH];
         long was_inside[BATCH];
@@ -114,7 +115,8 @@ NAME(settle_batch)(const SAMPLE *columns,
             if (state[b] != OPEN)
                 continue;
             const long inside = (long)w->inside[b], first = (long)w->below[b];
-            const double upper = (double)sorted[(size_t)(first + inside / 2) * BATCH + b];
+            const SAMPLE middle = sorted[(size_t)(first + inside / 2) * BATCH + b];
+            const double upper = (double)middle;
             const double lower = (double)sorted[(size_t)(first + (inside - 1) / 2) * BATCH + b];
             const double centre = 0.5 * (upper + lower), c = (double)inside;
             const double mean = w->sum[b] / c, square = w->square[b] / c;
@@ -130,6 +132,7 @@ NAME(settle_batch)(const SAMPLE *columns,
                 state[b] = UNSURE;
             w->low[b] = (SAMPLE)low[b];
             w->high[b] = (SAMPLE)high[b];
+            w->pivot[b] = middle;
         }
         NAME(look_inside)(sorted, n, w);
         for (size_t b = 0; b < used; b++) {
@@ -213,22 +216,25 @@ NAME(clip_batch)(const SAMPLE *samples,
                  const uint16_t *open,
                  size_t used,
                  const struct offsky_clip *clip,
+                 const double *square,
                  struct sums *sums,
                  int64_t *n_rejected,
                  const struct scratch *s)
 {
     struct NAME(windows) windows;
-    int32_t count[BATCH];
     SAMPLE *columns = s->columns, *sorted = s->sorted;
     NAME(gather_columns)(samples, n, open, columns);
-    for (size_t b = 0; b < used; b++)
-        count[b] = sums->n_kept[open[b]];
+    for (size_t b = 0; b < used; b++) {
+        windows.inside[b] = sums->n_kept[open[b]];
+        windows.sum[b] = sums->sci[open[b]];
+        windows.square[b] = square[open[b]];
+    }
     for (size_t b = used; b < BATCH; b++)
         for (size_t r = 0; r < n; r++)
             columns[r * BATCH + b] = (SAMPLE)HUGE_VAL;
     memcpy(sorted, columns, n * BATCH * sizeof *sorted);
     NAME(sort_columns)(sorted, n, BATCH);
-    NAME(settle_batch)(columns, sorted, n, used, count, clip, s->in_order, &windows);
+    NAME(settle_batch)(columns, sorted, n, used, clip, s->in_order, &windows);
     if (errors)
         for (size_t r = 0; r < n; r++)
             for (size_t b = 0; b < BATCH; b++)

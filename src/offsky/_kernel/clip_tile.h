@@ -173,8 +173,8 @@ NAME(clip_tile)(const SAMPLE *samples,
     memset(open + n_open, 0, BATCH * sizeof *open); /* any pixel fills up the last batch */
     for (size_t first = 0; first < n_open; first += BATCH)
         NAME(clip_batch)(samples, errors, n, open + first,
-                         n_open - first < BATCH ? n_open - first : BATCH, clip, sums,
-                         n_rejected, s);
+                         n_open - first < BATCH ? n_open - first : BATCH, clip, spread->square,
+                         sums, n_rejected, s);
 }
 
 /* Average one tile: `count` pixels from `start`; the rest of WIDTH is padding.

@@ -79,7 +79,7 @@ ALWAYS_INLINE void
 prefetch(const void *from, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch((const char *)from + i);
+        __builtin_prefetch((const char *)from + i, 0, 2);
 }
 
 /* One vector of an exposure's flags, turned back. */
