@@ -176,6 +176,8 @@ def test_damaged_bytes_are_refused_or_do_no_harm(inputs: Path, role: str, ending
 
     @settings(max_examples=40)
     @example(damage=[(4328, 0)])
+    @example(damage=[(570, 0)])
+    @example(damage=[(328, 0)])
     @example(damage=[(250, 0)])
     @example(damage=[(112, 0)])
     @given(damage=st.lists(st.tuples(places, values), min_size=1, max_size=3))

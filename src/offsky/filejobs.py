@@ -188,7 +188,7 @@ def subtract_file(
                         assembled.average,
                         provenance,
                         input_records(choice.verdicts, assembled),
-                        header=target.header,
+                        like=target,
                         metadata=average_metadata(target.metadata, choice.metadata),
                     )
     warn_of_gaps(assembled, chosen, copy.n_err_unknown)
@@ -336,7 +336,7 @@ def average_file(
                 assembled.average,
                 Provenance(choice.names, chosen).with_results(assembled),
                 input_records(choice.verdicts, assembled),
-                header=first.header if isinstance(first, FitsExposure) else None,
+                like=first if isinstance(first, FitsExposure) else None,
                 metadata=average_metadata(first.metadata, choice.metadata),
             )
     warn_of_gaps(assembled, chosen, target=False)

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.io.fits.verify import VerifyError
 
 from offsky.clip import ClippedMean
+from offsky.errors import ExposureError
+from offsky.io.fits import FitsExposure
+from offsky.io.fits_layout import first_line
 from offsky.metadata import KEYWORDS, Metadata
 from offsky.provenance import InputRecord, Provenance, now, printable
 
@@ -24,7 +28,7 @@ def write_average(
     provenance: Provenance,
     inputs: Sequence[InputRecord],
     *,
-    header: fits.Header | None,
+    like: FitsExposure | None,
     metadata: Metadata,
 ) -> None:
     """Write an average to a FITS file that is an exposure like its inputs.
@@ -41,28 +45,25 @@ def write_average(
         What to say of its making.
     inputs : sequence of InputRecord
         The backgrounds and their fate.
-    header : astropy.io.fits.Header or None
-        Primary header of an exposure like it, for everything else.
+    like : FitsExposure or None
+        An exposure like it, whose primary header tells everything else.
     metadata : Metadata
         What holds for the average itself.
-    """
-    primary = fits.PrimaryHDU(header=None if header is None else header.copy())
-    for key in _NOT_INHERITED:
-        primary.header.remove(key, ignore_missing=True, remove_all=True)
-    for name, key in KEYWORDS.items():
-        value = getattr(metadata, name)
-        if value is None or key == "BUNIT":
-            primary.header.remove(key, ignore_missing=True, remove_all=True)
-        elif primary.header.get(key) != value:
-            primary.header[key] = value
-    set_filename(primary.header, filename)
-    primary.header["DATE"] = now()
-    primary.header["DATAMODL"] = "ImageModel"
-    primary.header["NINTS"] = 1
-    set_cards(primary.header, provenance)
-    for line in provenance.history():
-        primary.header.add_history(line)
 
+    Raises
+    ------
+    ExposureError
+        If that header is damaged so that it cannot be written again.
+    """
+    try:
+        primary = _primary(filename, provenance, None if like is None else like.header, metadata)
+    except (ValueError, TypeError, LookupError, VerifyError) as error:
+        if like is None:
+            raise
+        raise ExposureError(
+            f"{like.path}: its primary header is damaged ({first_line(error)}); "
+            "fetch the file again"
+        ) from error
     hdus = [primary]
     assert average.err is not None
     assert average.dq is not None
@@ -80,6 +81,32 @@ def write_average(
         # Oddities of the template's header are kept as they are.
         warnings.simplefilter("ignore")
         fits.HDUList(hdus).writeto(path, overwrite=True, output_verify="ignore")
+
+
+def _primary(
+    filename: str, provenance: Provenance, header: fits.Header | None, metadata: Metadata
+) -> fits.PrimaryHDU:
+    """Return the primary extension; raise where its header cannot be written."""
+    primary = fits.PrimaryHDU(header=None if header is None else header.copy())
+    for key in _NOT_INHERITED:
+        primary.header.remove(key, ignore_missing=True, remove_all=True)
+    for name, key in KEYWORDS.items():
+        value = getattr(metadata, name)
+        if value is None or key == "BUNIT":
+            primary.header.remove(key, ignore_missing=True, remove_all=True)
+        elif primary.header.get(key) != value:
+            primary.header[key] = value
+    set_filename(primary.header, filename)
+    primary.header["DATE"] = now()
+    primary.header["DATAMODL"] = "ImageModel"
+    primary.header["NINTS"] = 1
+    set_cards(primary.header, provenance)
+    for line in provenance.history():
+        primary.header.add_history(line)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        primary.header.tostring()
+    return primary
 
 
 def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
