@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -133,7 +132,7 @@ def combine_rows(
     weights: NDArray[np.float64] | None = None,
     *,
     errors: bool = True,
-    room: Mapping[str, Array] = MappingProxyType({}),
+    room: Mapping[str, Array] | None = None,
 ) -> ClippedMean:
     """Average the same rows of several exposures, in the calling thread.
 
@@ -148,7 +147,7 @@ def combine_rows(
         Of each exposure in the mean, above zero; None for equal ones.
     errors : bool
         Whether to make ERR of the average.
-    room : mapping of str to ndarray
+    room : mapping of str to ndarray, or None
         Where to put parts of the result, by the names of `ClippedMean`: contiguous, of
         their shapes and types. The others get arrays of their own.
 
@@ -210,7 +209,7 @@ def combine_images(
     weights: NDArray[np.float64] | None = None,
     *,
     errors: bool = True,
-    room: Mapping[str, Array] = MappingProxyType({}),
+    room: Mapping[str, Array] | None = None,
 ) -> ClippedMean:
     """Average the same rows of several exposures that are images by now.
 
@@ -271,7 +270,7 @@ def average_planes(
     weights: NDArray[np.float64] | None = None,
     variances: Sequence[Sequence[Array | None] | None] = (None, None),
     covers: Sequence[Array | None] | None = None,
-    room: Mapping[str, Array] = MappingProxyType({}),
+    room: Mapping[str, Array] | None = None,
 ) -> ClippedMean:
     """Average planes of one shape; `wide` keeps the result in float64.
 
@@ -284,7 +283,8 @@ def average_planes(
     shape, n_pixels = sci[0].shape, sci[0].size
 
     def place(name: str, dtype: type) -> Array:
-        return room[name].reshape(-1) if name in room else np.empty(n_pixels, dtype=dtype)
+        own = None if room is None else room.get(name)
+        return np.empty(n_pixels, dtype=dtype) if own is None else own.reshape(-1)
 
     real = np.float64 if wide else np.float32
     planes = Planes(

@@ -80,7 +80,7 @@ def stream_average(
     def work(first: int, last: int, rows: Sequence[Rows]) -> tuple[NDArray[np.int64], int]:
         if inspect is not None:
             inspect(first, rows)
-        own = {} if room is None else room(first, last)
+        own = None if room is None else room(first, last)
         average = combine_rows(rows, options, weights, errors=errors, room=own)
         consume(first, last, average)
         return average.n_rejected, average.n_err_estimated

@@ -31,18 +31,13 @@ static NEVER_INLINE void
 load_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32_t *flags)
 {
     for (size_t r = 0; r < stack->n_exposures; r++) {
-        const struct offsky_plane *plane = &stack->dq[r];
+        const struct offsky_plane copy = stack->dq[r], *plane = &copy; /* rows do not alias it */
         uint32_t *restrict row = flags + r * WIDTH;
         memset(row, 0, WIDTH * sizeof *row);
         if (!plane->pixels)
             continue;
-        const uint32_t *restrict in = (const uint32_t *)plane->pixels + start;
-        if (plane->swap)
-            for (size_t p = 0; p < count; p++)
-                row[p] = __builtin_bswap32(in[p]) ^ plane->flip;
-        else
-            for (size_t p = 0; p < count; p++)
-                row[p] = in[p] ^ plane->flip;
+        for (size_t p = 0; p < count; p++)
+            row[p] = read_flag(plane, (const uint32_t *)plane->pixels + start + p);
     }
 }
 

@@ -68,9 +68,34 @@ describe(const Py_buffer *view, const char *what, struct offsky_plane *plane)
     return 0;
 }
 
+/* One contiguous buffer of `n_pixels` items of `kind`; OFFSKY_F32 stands for real numbers of
+ * either size, -1 for any number.  `flags` of PyBUF in addition. */
+static int
+take_array(PyObject *object,
+           const char *what,
+           enum offsky_kind kind,
+           Py_ssize_t n_pixels,
+           int flags,
+           Py_buffer *view,
+           struct offsky_plane *plane)
+{
+    if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags) ||
+        describe(view, what, plane))
+        return -1;
+    if ((plane->kind == OFFSKY_F64 ? OFFSKY_F32 : plane->kind) != kind) {
+        PyErr_Format(PyExc_TypeError, "%s: samples of the wrong kind", what);
+        return -1;
+    }
+    if (n_pixels >= 0 && view->len / view->itemsize != n_pixels) {
+        PyErr_Format(PyExc_ValueError, "%s: %zd pixels where %zd are expected", what,
+                     view->len / view->itemsize, n_pixels);
+        return -1;
+    }
+    return 0;
+}
+
 /* Fill `out` from a sequence of buffers (None in it: a plane that is not there;
- * None for it: nothing).  Each must have `n_pixels` items of `kind`; OFFSKY_F32 stands
- * for real numbers of either size. */
+ * None for it: nothing).  Each as take_array() takes it. */
 static int
 take_planes(PyObject *sequence,
             const char *what,
@@ -100,20 +125,10 @@ take_planes(PyObject *sequence,
             continue;
         }
         const int failed =
-            PyObject_GetBuffer(item, &out->views[i], PyBUF_C_CONTIGUOUS | PyBUF_FORMAT);
+            take_array(item, what, kind, n_pixels, 0, &out->views[i], &out->planes[i]);
         Py_DECREF(item);
-        if (failed || describe(&out->views[i], what, &out->planes[i]))
+        if (failed)
             return -1;
-        const enum offsky_kind found = out->planes[i].kind;
-        if ((found == OFFSKY_F64 ? OFFSKY_F32 : found) != kind) {
-            PyErr_Format(PyExc_TypeError, "%s: samples of the wrong kind", what);
-            return -1;
-        }
-        if (out->views[i].len / out->views[i].itemsize != n_pixels) {
-            PyErr_Format(PyExc_ValueError, "%s: %zd pixels where %zd are expected", what,
-                         out->views[i].len / out->views[i].itemsize, n_pixels);
-            return -1;
-        }
     }
     return 0;
 }
@@ -360,28 +375,6 @@ done:
     return answer;
 }
 
-/* A contiguous array of `kind` (as of take_planes) and `n_pixels`; -1 for any number. */
-static int
-take_array(PyObject *object,
-           const char *what,
-           enum offsky_kind kind,
-           Py_ssize_t n_pixels,
-           int flags,
-           Py_buffer *view,
-           struct offsky_plane *plane)
-{
-    if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
-        return -1;
-    if (describe(view, what, plane))
-        return -1;
-    if ((plane->kind == OFFSKY_F64 ? OFFSKY_F32 : plane->kind) != kind ||
-        (n_pixels >= 0 && view->len / view->itemsize != n_pixels)) {
-        PyErr_Format(PyExc_ValueError, "%s: pixels of another kind or number", what);
-        return -1;
-    }
-    return 0;
-}
-
 PyDoc_STRVAR(subtract_doc,
 "subtract(sci, dq, dq_flip, level, n_kept, flags, scale)\n"
 "--\n\n"
@@ -436,8 +429,8 @@ static PyMethodDef methods[] = {
 };
 
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "_clip_mean", "Averages of exposures, and their subtraction, in C.", 0, methods,
-    NULL, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT, "_clip_mean", "Averages of exposures, and their subtraction, in C.", 0,
+    methods, NULL, NULL, NULL, NULL,
 };
 
 PyMODINIT_FUNC

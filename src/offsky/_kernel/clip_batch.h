@@ -24,7 +24,7 @@ NAME(look_inside)(const SAMPLE *sorted, size_t n, struct NAME(windows) *w)
         memcpy(&low, w->low + b, sizeof low);
         memcpy(&high, w->high + b, sizeof high);
         memcpy(&pivot, w->pivot + b, sizeof pivot);
-        const NAME(wide) centre = NAME(widen)(pivot);
+        const NAME(wide) minus_pivot = NAME(widen)(-pivot);
         for (size_t i = 0; i < n; i++) {
             NAME(vector) x;
             memcpy(&x, sorted + i * BATCH + b, sizeof x);
@@ -34,7 +34,7 @@ NAME(look_inside)(const SAMPLE *sorted, size_t n, struct NAME(windows) *w)
             /* What is outside is at distance 0. */
             const NAME(vector) near =
                 (NAME(vector))(((NAME(bits))x & in) | ((NAME(bits))pivot & ~in));
-            const NAME(wide) off = NAME(minus)(NAME(widen)(near), centre);
+            const NAME(wide) off = NAME(plus)(NAME(widen)(near), minus_pivot);
             sum = NAME(plus)(sum, off);
             square = NAME(plus_square)(square, off);
         }

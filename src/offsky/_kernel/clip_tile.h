@@ -102,10 +102,8 @@ NAME(find_limits)(size_t n, double sigma, const struct sums *sums, struct NAME(s
     }
 }
 
-/* List the pixels in which clipping may reject something; returns their number.
- *
- * Nothing is rejected where more than half of the samples are at least `low`, and more
- * than half at most `high`: the median is between them. */
+/* List the pixels in which clipping may reject something, since their median is not told
+ * to be between their limits; returns their number. */
 ALWAYS_INLINE size_t
 NAME(find_open)(const SAMPLE *samples,
                 size_t n,
@@ -115,21 +113,14 @@ NAME(find_open)(const SAMPLE *samples,
 {
     size_t n_open = 0;
     for (size_t p = 0; p < WIDTH; p += NAME(per_vector)) {
-        NAME(vector) low, high, least, most;
-        NAME(bits) count, above = {0}, below = {0};
-        memcpy(&low, spread->low + p, sizeof low);
-        memcpy(&high, spread->high + p, sizeof high);
+        NAME(vector) least, most;
+        NAME(bits) count;
         memcpy(&least, spread->least + p, sizeof least);
         memcpy(&most, spread->most + p, sizeof most);
         for (size_t l = 0; l < NAME(per_vector); l++)
             count[l] = n_kept[p + l];
-        for (size_t r = 0; r < n; r++) {
-            NAME(vector) x;
-            memcpy(&x, samples + r * WIDTH + p, sizeof x);
-            above -= x >= low;
-            below -= x <= high;
-        }
-        const NAME(bits) settled = (above + above > count) & (below + below > count);
+        const NAME(bits) settled = NAME(has_median_between)(samples + p, n, count,
+                                                            spread->low + p, spread->high + p);
         unsigned set = NAME(set)((least < most) & ~settled);
         for (; set; set &= set - 1)
             open[n_open++] = (uint16_t)(p + (size_t)__builtin_ctz(set));

@@ -94,18 +94,3 @@ bounds_in_reference_order(double *x,
         *high = no_bound;
     return centre;
 }
-
-/* Sum of x[0..n), or of squared deviations from `mean`, in four strands, for speed:
- * callers allow for any order of addition. */
-static inline __attribute__((always_inline)) double
-strands(const double *x, long n, int square, double mean)
-{
-    double strand[4] = {0.0, 0.0, 0.0, 0.0};
-    long i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (int s = 0; s < 4; s++)
-            strand[s] += square ? (x[i + s] - mean) * (x[i + s] - mean) : x[i + s];
-    for (; i < n; i++)
-        strand[0] += square ? (x[i] - mean) * (x[i] - mean) : x[i];
-    return (strand[0] + strand[1]) + (strand[2] + strand[3]);
-}

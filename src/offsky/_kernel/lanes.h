@@ -190,18 +190,6 @@ f64_plus(f64_wide a, f64_wide b)
     return (f64_wide){a.all + b.all};
 }
 
-ALWAYS_INLINE f32_wide
-f32_minus(f32_wide a, f32_wide b)
-{
-    return (f32_wide){a.low - b.low, a.high - b.high};
-}
-
-ALWAYS_INLINE f64_wide
-f64_minus(f64_wide a, f64_wide b)
-{
-    return (f64_wide){a.all - b.all};
-}
-
 /* sum + x * x.  The square of a float is exact in double, so that fusing both operations
  * changes no bit. */
 ALWAYS_INLINE f32_wide

@@ -22,54 +22,6 @@ NAME(find_ends)(const SAMPLE *samples, size_t n, SAMPLE *restrict x_min, SAMPLE 
         }
 }
 
-/* Sigma times the standard deviation of LANES pixels: how far from the median their
- * first bounds are. */
-ALWAYS_INLINE void
-NAME(find_reach)(const SAMPLE *samples,
-                 size_t n,
-                 double sigma,
-                 const double *sum,
-                 const double *count,
-                 double *reach)
-{
-    f64_lanes mean, inverse, square = {0.0};
-    memcpy(&mean, sum, sizeof mean);
-    memcpy(&inverse, count, sizeof inverse);
-    inverse = 1.0 / inverse;
-    mean *= inverse;
-    for (size_t r = 0; r < n; r++) {
-        const f64_lanes x = NAME(read)(samples + r * WIDTH);
-        const f64_lanes off = where(x == x, x - mean);
-        square += off * off;
-    }
-    square *= inverse;
-    for (int l = 0; l < LANES; l++)
-        reach[l] = sigma * sqrt(square[l]);
-}
-
-/* Whether more than half of the samples are at least `low`, and more than half at most
- * `high`: a mask for one vector of pixels. */
-ALWAYS_INLINE NAME(bits)
-NAME(has_median_between)(const SAMPLE *samples,
-                         size_t n,
-                         const SAMPLE_BITS *count,
-                         const SAMPLE *low,
-                         const SAMPLE *high)
-{
-    NAME(vector) from, to;
-    NAME(bits) total, above = {0}, below = {0};
-    memcpy(&from, low, sizeof from);
-    memcpy(&to, high, sizeof to);
-    memcpy(&total, count, sizeof total);
-    for (size_t r = 0; r < n; r++) {
-        NAME(vector) x;
-        memcpy(&x, samples + r * WIDTH, sizeof x);
-        above -= x >= from;
-        below -= x <= to;
-    }
-    return (above + above > total) & (below + below > total);
-}
-
 /* Median ERR of every pixel, over samples that are there and whose ERR is above 0;
  * infinite where there is none, so that nothing is rejected. */
 static NEVER_INLINE void
@@ -100,8 +52,21 @@ NAME(find_deviations)(const SAMPLE *samples, size_t n, double *scale, double *me
         NAME(add_up)(samples, NULL, n, &sums, p);
     for (size_t p = 0; p < WIDTH; p++)
         count[p] = (double)sums.n_kept[p];
-    for (size_t p = 0; p < WIDTH; p += LANES)
-        NAME(find_reach)(samples + p, n, 1.0, sums.sci + p, count + p, scale + p);
+    for (size_t p = 0; p < WIDTH; p += LANES) {
+        f64_lanes about, inverse, square = {0.0};
+        memcpy(&about, sums.sci + p, sizeof about);
+        memcpy(&inverse, count + p, sizeof inverse);
+        inverse = 1.0 / inverse;
+        about *= inverse;
+        for (size_t r = 0; r < n; r++) {
+            const f64_lanes x = NAME(read)(samples + r * WIDTH + p);
+            const f64_lanes off = where(x == x, x - about);
+            square += off * off;
+        }
+        square *= inverse;
+        for (size_t l = 0; l < LANES; l++)
+            scale[p + l] = sqrt(square[l]);
+    }
     for (size_t p = 0; p < WIDTH; p++)
         mean[p] = sums.sci[p] / count[p];
 }
@@ -146,7 +111,9 @@ NAME(find_far)(const SAMPLE *samples,
             memcpy(&to, high + p, sizeof to);
             inside = (centre >= from) & (centre <= to);
         } else {
-            inside = NAME(has_median_between)(samples + p, n, count + p, low + p, high + p);
+            NAME(bits) there;
+            memcpy(&there, count + p, sizeof there);
+            inside = NAME(has_median_between)(samples + p, n, there, low + p, high + p);
         }
         const NAME(bits) mask = (least < most) & ~(inside & NAME(plain)(least, most));
         memcpy(is_open + p, &mask, sizeof mask);

@@ -6,41 +6,28 @@
 
 #include "tile.h"
 
-ALWAYS_INLINE void
-subtract_floats(const struct offsky_target *target,
-                const struct offsky_average_rows *average,
-                double scale,
-                size_t n_pixels,
-                int swap)
-{
-    uint32_t *sci = target->sci;
-    for (size_t p = 0; p < n_pixels; p++) {
-        const float x = as_float(swap ? __builtin_bswap32(sci[p]) : sci[p]);
-        const float level = average->n_kept[p] ? average->sci[p] : 0.0F;
-        const float left =
-            scale == 1.0 ? x - level : (float)((double)x - scale * (double)level);
-        uint32_t bits;
-        memcpy(&bits, &left, sizeof bits);
-        sci[p] = swap ? __builtin_bswap32(bits) : bits;
+/* Subtract from samples of one precision, whose bits are of `BITS`.  In double: of floats
+ * that gives what their own precision gives, since 53 bits are more than twice 24 and two
+ * (S. A. Figueroa, When is double rounding innocuous?, SIGNUM 1995). */
+#define DEFINE_SUBTRACT(name, REAL, BITS, as_real, swapped_bits)                                \
+    ALWAYS_INLINE void name(const struct offsky_target *target,                                 \
+                            const struct offsky_average_rows *average,                          \
+                            double scale,                                                       \
+                            size_t n_pixels,                                                    \
+                            int swap)                                                           \
+    {                                                                                           \
+        BITS *sci = target->sci;                                                                \
+        for (size_t p = 0; p < n_pixels; p++) {                                                 \
+            const double level = (double)(average->n_kept[p] ? average->sci[p] : 0.0F);         \
+            const double x = (double)as_real(swap ? swapped_bits(sci[p]) : sci[p]);             \
+            const REAL left = (REAL)(x - scale * level);                                        \
+            BITS bits;                                                                          \
+            memcpy(&bits, &left, sizeof bits);                                                  \
+            sci[p] = swap ? swapped_bits(bits) : bits;                                          \
+        }                                                                                       \
     }
-}
-
-ALWAYS_INLINE void
-subtract_doubles(const struct offsky_target *target,
-                 const struct offsky_average_rows *average,
-                 double scale,
-                 size_t n_pixels,
-                 int swap)
-{
-    uint64_t *sci = target->sci;
-    for (size_t p = 0; p < n_pixels; p++) {
-        const double x = as_double(swap ? __builtin_bswap64(sci[p]) : sci[p]);
-        const double left = x - scale * (double)(average->n_kept[p] ? average->sci[p] : 0.0F);
-        uint64_t bits;
-        memcpy(&bits, &left, sizeof bits);
-        sci[p] = swap ? __builtin_bswap64(bits) : bits;
-    }
-}
+DEFINE_SUBTRACT(subtract_floats, float, uint32_t, as_float, __builtin_bswap32)
+DEFINE_SUBTRACT(subtract_doubles, double, uint64_t, as_double, __builtin_bswap64)
 
 void
 FOR_ISA(offsky_subtract)(const struct offsky_target *target,
@@ -52,8 +39,6 @@ FOR_ISA(offsky_subtract)(const struct offsky_target *target,
         subtract_doubles(target, average, scale, n_pixels, 1);
     else if (target->wide)
         subtract_doubles(target, average, scale, n_pixels, 0);
-    else if (target->swap_sci && scale == 1.0)
-        subtract_floats(target, average, 1.0, n_pixels, 1);
     else if (target->swap_sci)
         subtract_floats(target, average, scale, n_pixels, 1);
     else

@@ -27,7 +27,7 @@ struct offsky_average_rows {
 };
 
 /* Subtract `scale` times the average from `n_pixels` pixels, and OR its flags.  The
- * difference is taken in the target's precision, or in double where scale is not 1. */
+ * difference is taken in double and rounded to the target's precision. */
 void offsky_subtract(const struct offsky_target *target,
                      const struct offsky_average_rows *average,
                      double scale,

@@ -82,7 +82,14 @@ prefetch(const void *from, size_t bytes)
         __builtin_prefetch((const char *)from + i, 0, 2);
 }
 
-/* One vector of an exposure's flags, turned back. */
+/* One pixel's flags of an exposure, turned back. */
+ALWAYS_INLINE uint32_t
+read_flag(const struct offsky_plane *plane, const uint32_t *from)
+{
+    return (plane->swap ? __builtin_bswap32(*from) : *from) ^ plane->flip;
+}
+
+/* A vector of them. */
 ALWAYS_INLINE flags_vector
 read_flags(const struct offsky_plane *plane, const uint32_t *from)
 {
@@ -117,10 +124,8 @@ store_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32
     for (; p < count; p++) {
         dq[p] = 0;
         for (size_t r = 0; stack->dq && r < stack->n_exposures; r++)
-            if (stack->dq[r].pixels) {
-                const uint32_t v = ((const uint32_t *)stack->dq[r].pixels)[start + p];
-                dq[p] |= (stack->dq[r].swap ? __builtin_bswap32(v) : v) ^ stack->dq[r].flip;
-            }
+            if (stack->dq[r].pixels)
+                dq[p] |= read_flag(&stack->dq[r], (const uint32_t *)stack->dq[r].pixels + start + p);
     }
 }
 

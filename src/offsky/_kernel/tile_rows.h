@@ -72,6 +72,28 @@ NAME(add_up)(const SAMPLE *samples, const SAMPLE *errors, size_t n, struct sums 
     store_counts(n_err, sums->n_err + p);
 }
 
+/* Whether more than half of `count` samples are at least `low`, and more than half at most
+ * `high`: a mask for one vector of pixels. */
+ALWAYS_INLINE NAME(bits)
+NAME(has_median_between)(const SAMPLE *samples,
+                         size_t n,
+                         NAME(bits) count,
+                         const SAMPLE *low,
+                         const SAMPLE *high)
+{
+    NAME(vector) from, to;
+    NAME(bits) above = {0}, below = {0};
+    memcpy(&from, low, sizeof from);
+    memcpy(&to, high, sizeof to);
+    for (size_t r = 0; r < n; r++) {
+        NAME(vector) x;
+        memcpy(&x, samples + r * WIDTH, sizeof x);
+        above -= x >= from;
+        below -= x <= to;
+    }
+    return (above + above > count) & (below + below > count);
+}
+
 /* The columns of BATCH pixels, next to each other; missing samples become infinite,
  * to be sorted to the end. */
 ALWAYS_INLINE void

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyError
 
 from offsky.clip import ClippedMean
-from offsky.errors import ExposureError
 from offsky.io.fits import FitsExposure
-from offsky.io.fits_layout import first_line
+from offsky.io.fits_layout import header_damage_told
 from offsky.metadata import KEYWORDS, Metadata
 from offsky.provenance import InputRecord, Provenance, now, printable
 
@@ -55,15 +53,14 @@ def write_average(
     ExposureError
         If that header is damaged so that it cannot be written again.
     """
-    try:
-        primary = _primary(filename, provenance, None if like is None else like.header, metadata)
-    except (ValueError, TypeError, LookupError, VerifyError) as error:
-        if like is None:
-            raise
-        raise ExposureError(
-            f"{like.path}: its primary header is damaged ({first_line(error)}); "
-            "fetch the file again"
-        ) from error
+    if like is None:
+        primary = _primary(filename, provenance, None, metadata)
+    else:
+        with header_damage_told(like.path):
+            primary = _primary(filename, provenance, like.header, metadata)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                primary.header.tostring()
     hdus = [primary]
     assert average.err is not None
     assert average.dq is not None
@@ -86,7 +83,7 @@ def write_average(
 def _primary(
     filename: str, provenance: Provenance, header: fits.Header | None, metadata: Metadata
 ) -> fits.PrimaryHDU:
-    """Return the primary extension; raise where its header cannot be written."""
+    """Return the primary extension."""
     primary = fits.PrimaryHDU(header=None if header is None else header.copy())
     for key in _NOT_INHERITED:
         primary.header.remove(key, ignore_missing=True, remove_all=True)
@@ -103,9 +100,6 @@ def _primary(
     set_cards(primary.header, provenance)
     for line in provenance.history():
         primary.header.add_history(line)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        primary.header.tostring()
     return primary
 
 

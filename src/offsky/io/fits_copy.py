@@ -27,8 +27,15 @@ from offsky.errors import ExposureError
 from offsky.exposure import Scratch
 from offsky.io.fits import FitsExposure, RawArray, read_exactly
 
-# Memory for rows of targets, one for each thread, however many files it writes to.
-_own = local()
+
+class _Own(local):
+    """What each thread has for itself, however many files it writes to."""
+
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+
+
+_own = _Own()
 
 # A header that changes would make these wrong.
 _CHECKSUMS = ("CHECKSUM", "DATASUM")
@@ -131,7 +138,7 @@ class FitsCopy:
         how = replace(self._how, scale=self.scale)
         if how.propagate:
             self._n_unknown.append(count_unknown_errors(average))
-        scratch = _scratch()
+        scratch = _own.scratch
         for plane in range(self._owned["SCI"].n_planes):
             scratch.clear()
             rows = {
@@ -181,14 +188,6 @@ def can_copy(target: FitsExposure, how: Subtraction = PLAIN) -> bool:
     """Tell whether what is subtracted from are plain arrays, so that `FitsCopy` can be used."""
     images = target.images(with_errors=how.changes_errors)
     return "DQ" in images and all(isinstance(each, RawArray) for each in images.values())
-
-
-def _scratch() -> Scratch:
-    """Return this thread's memory for rows of a target."""
-    if not hasattr(_own, "scratch"):
-        _own.scratch = Scratch()
-    scratch: Scratch = _own.scratch
-    return scratch
 
 
 def _owned_by(target: FitsExposure, how: Subtraction) -> dict[str, RawArray]:

@@ -7,6 +7,8 @@ three times as long to make, are left for the files that need them.
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +102,17 @@ def _read_extent(file: io.FileIO, start: int, *, primary: bool) -> Extent:
     if n_bytes < 0:
         raise ValueError("negative size")
     return Extent(name, header, start, file.tell(), file.tell() + n_bytes)
+
+
+@contextmanager
+def header_damage_told(path: Path) -> Iterator[None]:
+    """Tell in one line that a file's primary header cannot be written again."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, VerifyError) as error:
+        raise ExposureError(
+            f"{path}: its primary header is damaged ({first_line(error)}); fetch the file again"
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyError
 
 from offsky.clip import ClippedMean
 from offsky.difference import Subtraction
-from offsky.errors import ExposureError
 from offsky.io.average_file import set_cards, set_filename
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_copy import FitsCopy, can_copy
-from offsky.io.fits_layout import first_line
+from offsky.io.fits_layout import header_damage_told
 from offsky.io.fits_rewrite import FitsRewrite
 from offsky.outcome import COMPLETE, SKIPPED
 from offsky.provenance import STATUS_KEYWORD, Provenance, now
@@ -40,14 +38,9 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
     ExposureError
         If the target's header is damaged so that it cannot be written again.
     """
-    try:
+    with header_damage_told(target.path):
         header = _changed(target.header.copy(), output, provenance)
         header.tostring()
-    except (ValueError, VerifyError) as error:
-        raise ExposureError(
-            f"{target.path}: its primary header is damaged ({first_line(error)}); "
-            "fetch the file again"
-        ) from error
     return header
 
 
