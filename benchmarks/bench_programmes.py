@@ -271,16 +271,16 @@ class Bench:
 
     def serial(self, pairs: int) -> Measured:
         """Compare processes with one process whose threads share each group."""
-        from offsky.batch import SerialExecutor
+        from offsky.programme.executors import SerialExecutor
 
         return self._small(pairs, SerialExecutor)
 
     def _small(self, pairs: int, make_peer: Callable[[], object]) -> Measured:
-        from offsky.batch import ProcessExecutor
         from offsky.options import Options
-        from offsky.plan import Rule
-        from offsky.planning import make_plan
-        from offsky.programme import run_programme
+        from offsky.programme.executors import ProcessExecutor
+        from offsky.programme.planning import make_plan
+        from offsky.programme.run import run_programme
+        from offsky.selection.pairing import Rule
 
         folder = self.folder / "small"
         folder.mkdir(exist_ok=True)
@@ -310,7 +310,7 @@ class _two_threads:
     n_workers, threads, is_here = 2, 1, True
 
     def run(self, jobs: Sequence[object]) -> Iterator[object]:
-        from offsky.groupjob import make_group_list
+        from offsky.programme.job import make_group_list
 
         with ThreadPoolExecutor(2) as pool:
             for outcomes in pool.map(make_group_list, jobs):

@@ -284,10 +284,10 @@ def _cpu() -> str:
 def _compiler() -> str:
     """Return the compiler that signed offsky's kernel."""
     try:
-        from offsky._kernel import _clip_mean
+        from offsky.kernel import _c
     except ImportError:
         return "none (the NumPy twin is measured)"
-    binary = Path(_clip_mean.__file__).read_bytes()
+    binary = Path(_c.__file__).read_bytes()
     signs = re.findall(rb"(?:GCC: \(|clang version )[^\0\n]*", binary)
     return ", ".join(sorted({sign.decode() for sign in signs})) or "unknown"
 

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from offsky import _kernel, clip, combine
+from offsky import kernel as c_kernel
+from offsky.combine import planes
+from offsky.kernel import twin_clip
 from offsky.testing import encoded_pixels, write_exposure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,8 +73,8 @@ def signals_are_as_before() -> Iterator[None]:
 
 def require_kernel() -> Callable[..., int]:
     """Return the compiled kernel; skip without one, or fail where it must be there."""
-    if _kernel.clip_mean is not None:
-        return _kernel.clip_mean
+    if c_kernel.clip_mean is not None:
+        return c_kernel.clip_mean
     reason = "the C kernel is not compiled (installed without a compiler?)"
     if os.environ.get("OFFSKY_REQUIRE_KERNEL") == "1":
         pytest.fail(reason)
@@ -91,13 +93,13 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     if request.param == "kernel":
         chosen = require_kernel()
     else:
-        chosen = clip.clip_mean
-        monkeypatch.setattr(_kernel, "clip_mean", None)
-        monkeypatch.setattr(_kernel, "average", None)
-        monkeypatch.setattr(_kernel, "subtract", None)
-    combine._engine.cache_clear()
+        chosen = twin_clip.clip_mean
+        monkeypatch.setattr(c_kernel, "clip_mean", None)
+        monkeypatch.setattr(c_kernel, "average", None)
+        monkeypatch.setattr(c_kernel, "subtract", None)
+    planes._engine.cache_clear()
     yield chosen
-    combine._engine.cache_clear()
+    planes._engine.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.stats import sigma_clip
 
-from offsky.clip import ClippedMean
+from offsky.values.average import ClippedMean
 
 OWNED_KEYWORDS = {"FILENAME", "DATE", "S_BKDSUB", "CHECKSUM", "DATASUM", "HISTORY"}
 """Cards of the primary header that the step may write, besides those that begin with OFF."""

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from offsky.cli import cli
-from offsky.exposure import ArrayExposure
-from offsky.metadata import Metadata
+from offsky.command.main import cli
+from offsky.values.in_memory import ArrayExposure
+from offsky.values.metadata import Metadata
 
 MIRI: dict[str, Any] = {
     "TELESCOP": "JWST",

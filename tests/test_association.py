@@ -82,7 +82,7 @@ def test_members_in_folders_below_are_found_from_anywhere(
 
 
 def offsky_outcomes(asn: Path, **options: Any) -> list[Any]:
-    from offsky.filejobs import subtract_association
+    from offsky.files import subtract_association
 
     return list(subtract_association(asn, **options))
 

@@ -15,7 +15,7 @@ from oracle import offsky_command, read_pixels, tree
 from stdatamodels.jwst import datamodels
 
 import offsky
-from offsky.cli import cli
+from offsky.command.main import cli
 from offsky.testing import simulate_exposures
 
 
@@ -191,7 +191,7 @@ def python(code: str, *arguments: Any, **how: Any) -> str:
 
 MODULES = """
 import sys
-from offsky.cli import cli
+from offsky.command.main import cli
 cli(sys.argv[1:], standalone_mode=False)
 print("\\n" + " ".join(name for name in sys.modules if "." not in name))
 """

@@ -9,10 +9,10 @@ from astropy.io import fits
 from oracle import assert_average, average_of_exposures, read_pixels
 
 import offsky
-from offsky.combine import combine_rows
-from offsky.exposure import Rows
+from offsky.combine.images import combine_rows
 from offsky.options import Options
 from offsky.testing import encoded_pixels, write_exposure
+from offsky.values.exposure import Rows
 
 MIXTURES = [
     (None, (None, None, None)),

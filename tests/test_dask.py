@@ -188,11 +188,11 @@ from pathlib import Path
 
 def main():
     from distributed import LocalCluster
-    from offsky.batch import DaskExecutor
+    from offsky.programme.executors import DaskExecutor
     from offsky.options import Options
-    from offsky.plan import Rule
-    from offsky.planning import make_plan
-    from offsky.programme import run_programme
+    from offsky.selection.pairing import Rule
+    from offsky.programme.planning import make_plan
+    from offsky.programme.run import run_programme
 
     inputs, out = map(Path, sys.argv[1:])
     plan = make_plan([inputs], rule=Rule(source="dithers"), options=Options())

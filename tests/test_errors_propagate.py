@@ -13,7 +13,7 @@ from astropy.stats import sigma_clip
 from click.testing import CliRunner
 
 import offsky
-from offsky.cli import cli
+from offsky.command.main import cli
 from offsky.io import fits as fits_module
 from offsky.io.fits import FitsExposure
 from offsky.testing import assert_same_bits, write_exposure

@@ -99,7 +99,7 @@ def test_any_block_height_and_number_of_threads_gives_the_same_bytes(
     first = offsky.subtract_file(
         target, backgrounds, "first.fits", combined_path="a1.fits", sigma=1.3, threads=1
     )
-    monkeypatch.setattr("offsky.stream.block_rows", lambda *given: rows)
+    monkeypatch.setattr("offsky.combine.blocks.block_rows", lambda *given: rows)
     other = offsky.subtract_file(
         target, backgrounds, "other.fits", combined_path="a2.fits", sigma=1.3, threads=threads
     )

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from plain import expose, pixels, rows_of
 
 import offsky
-from offsky.assemble import Assembled, assemble
-from offsky.checks import choose_backgrounds
-from offsky.exposure import ArrayExposure
-from offsky.metadata import Metadata
+from offsky.combine.whole import Assembled, assemble
 from offsky.options import Options
-from offsky.suitability import Policy
+from offsky.selection.choose import choose_backgrounds
+from offsky.selection.suitability import Policy
+from offsky.values.in_memory import ArrayExposure
+from offsky.values.metadata import Metadata
 
 NY, NX = 22, 26  # rows and columns of a detector in small
 MEAN = Options(maxiters=0)

@@ -16,7 +16,7 @@ from oracle import (
 from strategies import DTYPES, KINDS, maxiters, samples_of_kind, sigmas, stacks, stacks_with_errors
 
 import offsky
-from offsky.clip import clip_mean as twin
+from offsky.kernel.twin_clip import clip_mean as twin
 from offsky.testing import encoded_pixels
 
 
@@ -329,15 +329,16 @@ def test_shapes_and_parameters_that_make_no_sense_are_refused() -> None:
 def test_without_a_compiled_kernel_the_twin_serves_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from offsky import _kernel, combine
+    from offsky import kernel as c_kernel
+    from offsky.combine import planes
 
-    combine._engine.cache_clear()
-    monkeypatch.setattr(_kernel, "clip_mean", None)
+    planes._engine.cache_clear()
+    monkeypatch.setattr(c_kernel, "clip_mean", None)
     try:
         for _ in range(3):
             got = offsky.clipped_mean(np.array([[1.0], [2.0]]))
     finally:
-        combine._engine.cache_clear()
+        planes._engine.cache_clear()
     assert got.sci.tolist() == [1.5]
     assert len(caplog.records) == 1
     assert "without a C compiler" in caplog.text

@@ -8,11 +8,13 @@ import pytest
 from astropy.io import fits
 
 import offsky
-from offsky.adjusted import AdjustedExposure, PackedMask
-from offsky.exposure import ArrayExposure, Scratch
-from offsky.level import clipped_median, even_rows, match_levels, sample_levels
+from offsky.combine.adjusted import AdjustedExposure
+from offsky.measure.levels import clipped_median, even_rows, match_levels, sample_levels
 from offsky.options import Options
 from offsky.testing import assert_same_bits, file_digest, simulate_exposures, write_exposure
+from offsky.values.exposure import Scratch
+from offsky.values.in_memory import ArrayExposure
+from offsky.values.mask import PackedMask
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offsky.median import median
+from offsky.combine.median import median
 
 
 def values_of(kind: str, n: int, seed: int) -> np.ndarray:

@@ -55,7 +55,7 @@ def test_memory_does_not_grow_with_the_number_of_backgrounds(
 
 
 def test_block_heights_fit_the_memory_they_are_given() -> None:
-    from offsky.memory import BLOCK_BYTES, block_rows
+    from offsky.combine.blocks import BLOCK_BYTES, block_rows
 
     for row_bytes in (0, 1, 24_576, 245_760, 2**22, 2**30):
         for n_rows in (1, 7, 2048):

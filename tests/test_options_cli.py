@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 import offsky
 from offsky.choices import Changes, FurtherChanges, choose_options
-from offsky.cli import cli
-from offsky.cli_options import take_options
+from offsky.command.main import cli
+from offsky.command.options import take_options
 from offsky.errors import ParameterError
-from offsky.io.flags import flag_bits
+from offsky.flags import flag_bits
+from offsky.io.cards import OPTION_CARDS, Provenance
 from offsky.option_table import OPTION_TABLE
 from offsky.options import PROFILES, Options
-from offsky.plan_json import parse_plan, render_plan
-from offsky.provenance import OPTION_CARDS, Provenance
+from offsky.programme.plan_json import parse_plan, render_plan
 
 NAMES = [field.name for field in fields(Options) if field.name != "profile"]
 
@@ -155,7 +155,7 @@ def test_a_wrong_value_is_one_line(command: str, wrong: list[str], message: str)
 def test_flags_are_those_of_stdatamodels() -> None:
     from stdatamodels.jwst.datamodels.dqflags import pixel
 
-    from offsky.difference import DO_NOT_USE
+    from offsky.arrays import DO_NOT_USE
 
     assert pixel["DO_NOT_USE"] == Options().bad_bits == DO_NOT_USE
     for name, bit in pixel.items():

@@ -11,23 +11,29 @@ from hypothesis import strategies as st
 from programmes import expose, offsky_command
 
 from offsky.errors import ExposureError, MissingFileError, ParameterError
-from offsky.metadata import Metadata
 from offsky.options import Options
-from offsky.plan import (
+from offsky.programme.plan import (
     Group,
     Plan,
     PlannedFile,
     PlannedProduct,
-    Rule,
     balance,
     group_products,
     split_group,
 )
-from offsky.plan_json import parse_plan, render_plan
-from offsky.planning import changed_since, make_plan, read_plan
-from offsky.rules import Examined, choose, choose_dedicated, choose_others, separation
-from offsky.suitability import Candidate, Policy
-from offsky.window import Placement
+from offsky.programme.plan_json import parse_plan, render_plan
+from offsky.programme.planning import changed_since, make_plan, read_plan
+from offsky.selection.pairing import (
+    Examined,
+    Rule,
+    choose,
+    choose_dedicated,
+    choose_others,
+    separation,
+)
+from offsky.selection.placing import Placement
+from offsky.selection.suitability import Candidate, Policy
+from offsky.values.metadata import Metadata
 
 BASE = Metadata(
     instrument="MIRI",
@@ -495,8 +501,8 @@ def test_planning_fits_files_does_not_import_the_data_models(folder: Path) -> No
     for i in (1, 2):
         expose(folder, i)
     code = (
-        "import sys, offsky.cli\n"
-        "try: offsky.cli.cli(['run', '.', '--from', 'nods', '-o', 'out'])\n"
+        "import sys, offsky.command.main\n"
+        "try: offsky.command.main.cli(['run', '.', '--from', 'nods', '-o', 'out'])\n"
         "except SystemExit as e: assert not e.code, e.code\n"
         "assert not {'stdatamodels', 'asdf', 'distributed', 'jwst'} & set(sys.modules)"
     )

@@ -12,11 +12,11 @@ from astropy.io import fits
 from plain import expose, pixels, run
 
 import offsky
-from offsky.io.average_file import INPUTS_EXTENSION, KEPT_EXTENSION
-from offsky.metadata import KEYWORDS, MODEL_PATHS
+from offsky.io.cards import STATUS_KEYWORD, Provenance
+from offsky.io.fits_average import INPUTS_EXTENSION, KEPT_EXTENSION
 from offsky.options import Options
-from offsky.provenance import STATUS_KEYWORD, Provenance
 from offsky.testing import write_exposure
+from offsky.values.metadata import KEYWORDS, MODEL_PATHS
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "products.md"
 OUR_KEYWORDS = [key for key, _, _ in Provenance((), Options()).cards()]

@@ -28,16 +28,17 @@ from programmes import (
 )
 
 import offsky
-from offsky.batch import ProcessExecutor, SerialExecutor
+from offsky.engine.forecast import PROCESS_BYTES, Workload, forecast
 from offsky.errors import OutputError, ParameterError
-from offsky.forecast import PROCESS_BYTES, Workload, forecast
 from offsky.io.fits_copy import FitsCopy
-from offsky.io.journal import Journal
 from offsky.options import PROFILES, Options
 from offsky.outcome import ProductOutcome
-from offsky.plan import Plan, Rule
-from offsky.planning import make_plan
-from offsky.programme import Summary, group_jobs, predict, run_programme
+from offsky.programme.executors import ProcessExecutor, SerialExecutor
+from offsky.programme.journal import Journal
+from offsky.programme.plan import Plan
+from offsky.programme.planning import make_plan
+from offsky.programme.run import Summary, group_jobs, predict, run_programme
+from offsky.selection.pairing import Rule
 
 OUT = Path("out")
 
@@ -243,8 +244,8 @@ def test_too_little_memory_is_refused_early_with_numbers(dithers: list[Path]) ->
 MEASURE = """
 import sys
 sys.argv[0] = "offsky"
-import offsky.cli
-try: offsky.cli.main()
+import offsky.command.main
+try: offsky.command.main.main()
 except SystemExit as e: assert not e.code
 for line in open("/proc/self/status"):
     if line.startswith("VmHWM"):
@@ -312,7 +313,7 @@ def test_with_checksums_a_file_that_was_only_touched_is_the_same(dithers: list[P
     data[place : place + 9] = b"Simulated"
     dithers[1].write_bytes(data)
     os.utime(dithers[1], ns=times)
-    from offsky.io.journal import _sha256
+    from offsky.programme.journal import _sha256
 
     _sha256.cache_clear()  # as in another process
     assert all(p.made for p in run(plan, checksum=True).products)
@@ -603,7 +604,7 @@ def test_a_worker_that_is_killed_is_replaced(large: tuple[Path, Path], tmp_path:
 
 def die(job: Any) -> list[ProductOutcome]:
     """Be a worker that one group kills each time."""
-    from offsky.groupjob import make_group
+    from offsky.programme.job import make_group
 
     if "001_02101_00001" in job.products[0].target and "01234002" in job.products[0].target:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -616,7 +617,7 @@ def test_a_group_that_kills_every_worker_fails_alone(
     for observation in ("001", "002", "003"):
         for i in (1, 2):
             expose(folder, i, observation=observation)
-    monkeypatch.setattr("offsky.batch.make_group_list", die)
+    monkeypatch.setattr("offsky.programme.executors.make_group_list", die)
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     summary = run(planned(folder), executor=ProcessExecutor(2, 1))
     assert statuses(summary) == ["COMPLETE"] * 2 + ["FAILED"] * 2 + ["COMPLETE"] * 2
@@ -654,11 +655,11 @@ def test_a_file_exchanged_while_it_was_closed_for_a_moment_is_an_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from offsky.errors import ExposureError
-    from offsky.exposure import Scratch
-    from offsky.io import files
+    from offsky.io import source
     from offsky.io.fits import FitsExposure
+    from offsky.values.exposure import Scratch
 
-    monkeypatch.setattr(files, "most_open_files", lambda: 2)
+    monkeypatch.setattr(source, "most_open_files", lambda: 2)
     paths = [expose(folder, i) for i in range(1, 5)]
     exposures = [FitsExposure(path) for path in paths]
     try:

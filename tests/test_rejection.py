@@ -10,14 +10,15 @@ from oracle import clip_with, same_bits
 from oracle_options import Average, average_by_options, kept_of_pixel
 from strategies import FLOATS, KINDS, samples_of_kind
 
-from offsky import _kernel, averaging
-from offsky.averaging import Averages, Planes
-from offsky.clip import ClippedMean
-from offsky.combine import average_planes, clipped_mean
-from offsky.exposure import Rows
+from offsky import kernel as c_kernel
+from offsky.combine.planes import average_planes
+from offsky.combine.rule import median_factors, rule_of
+from offsky.combine.stack import clipped_mean
+from offsky.kernel import twin_average
+from offsky.kernel.contract import Averages, Planes, Rule
 from offsky.options import Options
-from offsky.reject import Rule
-from offsky.rule import median_factors, rule_of
+from offsky.values.average import ClippedMean
+from offsky.values.exposure import Rows
 
 # Samples whose sums and differences are far from the ends of the range of numbers, where
 # rounding, and with it what a tie is, has no meaning.
@@ -109,7 +110,7 @@ def with_engine(
 @pytest.fixture(params=["kernel", "twin"])
 def average(request: pytest.FixtureRequest, kernel: Any) -> Any:
     """Kernel and twin in turn, for all the options."""
-    return _kernel.average if request.param == "kernel" else averaging.average
+    return c_kernel.average if request.param == "kernel" else twin_average.average
 
 
 @settings(max_examples=400)
@@ -130,8 +131,8 @@ def test_kernel_and_twin_agree_bit_for_bit(
         if what == "some":
             some = [plane if i % 2 else None for i, plane in enumerate(getattr(planes, kind))]
             planes = planes._replace(**{kind: some})
-    one, n_one = with_engine(_kernel.average, planes, weights, options, wide)
-    other, n_other = with_engine(averaging.average, planes, weights, options, wide)
+    one, n_one = with_engine(c_kernel.average, planes, weights, options, wide)
+    other, n_other = with_engine(twin_average.average, planes, weights, options, wide)
     for name in one._fields:
         assert same_bits(getattr(one, name), getattr(other, name)), name
     assert n_one == n_other
@@ -370,7 +371,7 @@ def test_the_kernel_refuses_what_it_would_overrun_or_not_know(kernel: Any) -> No
                         np.empty(8, "u2"), np.zeros(2, np.int64), np.empty(8, "f4"),
                         np.empty(8, "f4")),
     }  # fmt: skip
-    _kernel.average(*good.values())
+    c_kernel.average(*good.values())
 
     def planes(**changed: Any) -> Any:
         return {"planes": good["planes"]._replace(**changed)}
@@ -389,11 +390,11 @@ def test_the_kernel_refuses_what_it_would_overrun_or_not_know(kernel: Any) -> No
         out(n_rejected=np.zeros(1, np.int64)),
     ):  # fmt: skip
         with pytest.raises((ValueError, TypeError, BufferError)):
-            _kernel.average(*{**good, **changed}.values())
+            c_kernel.average(*{**good, **changed}.values())
 
 
 def test_rows_keep_their_variances_only_where_all_that_reach_them_have_them(engine: Any) -> None:
-    from offsky.combine import combine_rows
+    from offsky.combine.images import combine_rows
 
     shape, options = (2, 3), Options(errors="propagate")
     ones = np.ones(shape, "f4")
@@ -408,7 +409,7 @@ def test_rows_keep_their_variances_only_where_all_that_reach_them_have_them(engi
 
 
 def test_variances_of_a_cube_are_those_of_the_mean_of_kept_integrations(engine: Any) -> None:
-    from offsky.combine import combine_rows
+    from offsky.combine.images import combine_rows
 
     sci = np.zeros((5, 1, 2), "f4")
     sci[3, 0, 1] = 100.0
@@ -425,7 +426,7 @@ def test_variances_of_a_cube_are_those_of_the_mean_of_kept_integrations(engine: 
 
 
 def test_along_integrations_flags_are_combined_and_bad_ones_left_out(engine: Any) -> None:
-    from offsky.combine import combine_rows
+    from offsky.combine.images import combine_rows
 
     sci = np.ones((4, 1, 3), "f4")
     sci[1] = 50.0
@@ -446,10 +447,11 @@ def test_along_integrations_flags_are_combined_and_bad_ones_left_out(engine: Any
 
 
 def test_flags_of_all_exposures_do_not_ask_those_that_do_not_reach_a_pixel(engine: Any) -> None:
-    from offsky.combine import combine_rows
-    from offsky.exposure import ArrayExposure, Scratch
-    from offsky.placed import place_exposure
-    from offsky.window import Window
+    from offsky.combine.images import combine_rows
+    from offsky.combine.placed import place_exposure
+    from offsky.values.exposure import Scratch
+    from offsky.values.in_memory import ArrayExposure
+    from offsky.values.window import Window
 
     frame, left = Window(1, 1, 4, 2), Window(1, 1, 2, 2)
     ones = np.ones((2, 4), "f4")

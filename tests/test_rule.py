@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from offsky.combine.rule import exposure_weights, is_plain_clip, median_factors
 from offsky.options import Options
-from offsky.rule import exposure_weights, is_plain_clip, median_factors
 
 
 def test_the_error_of_a_median_is_that_of_gaussian_order_statistics() -> None:

@@ -10,9 +10,8 @@ import pytest
 from astropy.io import fits
 
 import offsky
-from offsky.exposure import ArrayExposure
+from offsky.measure.sources import find_sources, grown
 from offsky.options import Options
-from offsky.sources import find_sources, grown
 from offsky.testing import (
     SimulatedExposure,
     assert_same_bits,
@@ -20,6 +19,7 @@ from offsky.testing import (
     simulate_exposures,
     write_exposure,
 )
+from offsky.values.in_memory import ArrayExposure
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -32,7 +32,7 @@ def exposures_of(backgrounds: tuple[SimulatedExposure, ...]) -> list[ArrayExposu
 def finder() -> Any:
     """Return the finder, where sep is installed."""
     pytest.importorskip("sep")
-    from offsky.io.finder import find_in_image
+    from offsky.measure.finder import find_in_image
 
     return find_in_image
 
@@ -207,7 +207,7 @@ def test_masks_are_options_of_the_commands(
 ) -> None:
     from click.testing import CliRunner
 
-    from offsky.cli import cli
+    from offsky.command.main import cli
 
     paths, masks = masked
     output = tmp_path / "average.fits"

@@ -26,7 +26,7 @@ def wait(*given):
     time.sleep(1)
     return done
 setattr(os, place, wait)
-from offsky.cli import main
+from offsky.command.main import main
 main()
 """
 PLACES = ["preadv", "pwrite", "fsync"]

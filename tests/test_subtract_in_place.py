@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offsky import _kernel, difference
-from offsky.clip import ClippedMean
-from offsky.difference import Subtraction, TargetRows, subtract_rows
+from offsky import kernel as c_kernel
+from offsky import subtraction
+from offsky.subtraction import Subtraction, TargetRows, subtract_rows
+from offsky.values.average import ClippedMean
 
 TOP_BIT = 1 << 31
 
@@ -57,7 +58,7 @@ def test_what_the_kernel_does_not_do_is_done_in_numpy(
     n_kept = np.array([[1, 0, 1], [1, 1, 1]], np.uint16)
     average = ClippedMean(np.ones((2, 3), np.float32), None, flags, n_kept, np.zeros(1, np.int64))
     if not blank:
-        monkeypatch.setattr(difference._kernel, "subtract", None)
+        monkeypatch.setattr(subtraction.kernel, "subtract", None)
     target = TargetRows(sci, flags.astype(">u4"))
     got = subtract_rows(target, average, Subtraction(blank=blank), in_place=True)
     nothing = np.nan if blank else 1.0
@@ -96,7 +97,7 @@ def test_the_kernel_refuses_rows_it_would_overrun(kernel: Any, changed: Any, err
         "flags": None,
         "scale": 1.0,
     }
-    _kernel.subtract(*good.values())
+    c_kernel.subtract(*good.values())
     assert good["sci"].tolist() == [-1.0] * 5
     with pytest.raises(error):
-        _kernel.subtract(*{**good, **changed}.values())
+        c_kernel.subtract(*{**good, **changed}.values())

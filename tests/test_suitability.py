@@ -10,9 +10,9 @@ from astropy.io import fits
 from plain import NIRSPEC, expose, in_memory, pixels, refused, run
 
 import offsky
-from offsky.checks import choose_backgrounds
 from offsky.options import Options
-from offsky.suitability import Policy
+from offsky.selection.choose import choose_backgrounds
+from offsky.selection.suitability import Policy
 
 MRS = {"EXP_TYPE": "MIR_MRS", "FILTER": None, "BAND": "SHORT", "CHANNEL": "12"}
 NIRCAM = {"INSTRUME": "NIRCAM", "EXP_TYPE": "NRC_IMAGE", "PUPIL": "CLEAR"}

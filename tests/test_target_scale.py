@@ -8,8 +8,8 @@ import pytest
 from astropy.io import fits
 
 import offsky
+from offsky.measure.fit import fit_scale
 from offsky.options import PROFILES, Options
-from offsky.target_scale import fit_scale
 from offsky.testing import assert_same_bits, file_digest, write_exposure
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -152,8 +152,8 @@ def test_a_cube_is_fitted_by_the_mean_of_its_integrations(
 
 def test_a_whole_programme_fits_each_target(files: list[Path], tmp_path: Path) -> None:
     """The same numbers as one by one, from an average shared by two targets."""
-    from offsky.groupjob import GroupJob, make_group
-    from offsky.plan import PlannedProduct
+    from offsky.programme.job import GroupJob, make_group
+    from offsky.programme.plan import PlannedProduct
 
     options = Options(target_scale="fit", level="offset")
     products = tuple(

@@ -9,9 +9,9 @@ from astropy.io import fits
 from plain import NIRSPEC, expose, in_memory, pixels, rows_of, run
 
 import offsky
-from offsky.checks import choose_backgrounds
 from offsky.options import Options
-from offsky.suitability import Policy
+from offsky.selection.choose import choose_backgrounds
+from offsky.selection.suitability import Policy
 
 
 @pytest.mark.parametrize("keyword", ["GWA_XTIL", "GWA_YTIL"])

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from plain import in_memory
 
 import offsky
-from offsky.checks import choose_backgrounds
-from offsky.clip import largest_deviation
+from offsky.combine.rule import largest_deviation
 from offsky.options import Options
-from offsky.suitability import Policy, clip_warning
+from offsky.selection.choose import choose_backgrounds
+from offsky.selection.suitability import Policy, clip_warning
 
 
 @pytest.mark.parametrize("n", range(1, 12))

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offsky.errors import ExposureMismatchError
-from offsky.metadata import Metadata
-from offsky.window import Placement, Window, place
+from offsky.selection.placing import Placement, place
+from offsky.values.metadata import Metadata
+from offsky.values.window import Window
 
 DETECTOR = 24  # rows and columns that random windows lie in
 

@@ -7,8 +7,7 @@ on FITS files never imports the JWST data models.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from offsky.clip import ClippedMean
-    from offsky.combine import clipped_mean
+    from offsky.combine.stack import clipped_mean
     from offsky.errors import (
         AssociationError,
         ExposureError,
@@ -19,10 +18,11 @@ if TYPE_CHECKING:
         OutputExistsError,
         ParameterError,
     )
-    from offsky.filejobs import average_file, subtract_association, subtract_file
-    from offsky.modeljobs import average, subtract
+    from offsky.files import average_file, subtract_association, subtract_file
+    from offsky.models import average, subtract
     from offsky.options import PROFILES, Options
     from offsky.outcome import Outcome
+    from offsky.values.average import ClippedMean
 
 __all__ = [
     "PROFILES",
@@ -47,15 +47,15 @@ __all__ = [
 
 _HOMES = {
     "PROFILES": "options",
-    "ClippedMean": "clip",
+    "ClippedMean": "values.average",
     "Options": "options",
     "Outcome": "outcome",
-    "average": "modeljobs",
-    "average_file": "filejobs",
-    "clipped_mean": "combine",
-    "subtract": "modeljobs",
-    "subtract_association": "filejobs",
-    "subtract_file": "filejobs",
+    "average": "models",
+    "average_file": "files",
+    "clipped_mean": "combine.stack",
+    "subtract": "models",
+    "subtract_association": "files",
+    "subtract_file": "files",
 }
 
 

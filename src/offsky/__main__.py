@@ -1,6 +1,6 @@
 """``python -m offsky`` is the command ``offsky``."""
 
-from offsky.cli import main
+from offsky.command.main import main
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ from types import EllipsisType
 from typing import Any, Literal, TypedDict
 
 from offsky.errors import ParameterError
-from offsky.io.flags import flag_bits
+from offsky.flags import flag_bits
 from offsky.options import (
     PROFILES,
     Center,

@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from offsky.assemble import Assembled
-from offsky.difference import TargetScale
+from offsky.combine.whole import Assembled
 from offsky.options import Options
+from offsky.subtraction import TargetScale
 
 COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
 

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from offsky.choices import choose_options
-from offsky.combine import count_threads
+from offsky.combine.planes import count_threads
 from offsky.errors import ParameterError
-from offsky.modeljobs import average_model, subtract_model
+from offsky.models import average_model, subtract_model
 from offsky.option_table import OPTION_TABLE
 from offsky.options import PROFILES, Options
 from offsky.outcome import SKIPPED
-from offsky.suitability import Policy
+from offsky.selection.suitability import Policy
 
 try:
     from jwst.background import BackgroundStep as JwstBackgroundStep

@@ -24,12 +24,12 @@ import numpy as np
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 
-from offsky.clip import Array
+from offsky.arrays import Array, as_flags, as_samples
 from offsky.errors import ExposureError, MissingFileError
-from offsky.exposure import Rows, Scratch, as_flags, as_samples
-from offsky.io.files import InputFile
 from offsky.io.fits_layout import Extent, first_line, read_layout
-from offsky.metadata import KEYWORDS, NUMBERS, Metadata
+from offsky.io.source import InputFile
+from offsky.values.exposure import Rows, Scratch
+from offsky.values.metadata import KEYWORDS, NUMBERS, Metadata
 
 # FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
 # same as its top bit inverted.

@@ -15,17 +15,12 @@ from threading import Lock, local
 import numpy as np
 from astropy.io import fits
 
-from offsky.clip import Array, ClippedMean
-from offsky.difference import (
-    PLAIN,
-    Subtraction,
-    TargetRows,
-    count_unknown_errors,
-    subtract_rows,
-)
+from offsky.arrays import Array
 from offsky.errors import ExposureError
-from offsky.exposure import Scratch
 from offsky.io.fits import FitsExposure, RawArray, read_exactly
+from offsky.subtraction import PLAIN, Subtraction, TargetRows, count_unknown_errors, subtract_rows
+from offsky.values.average import ClippedMean
+from offsky.values.exposure import Scratch
 
 
 class _Own(local):

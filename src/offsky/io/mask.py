@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from offsky.adjusted import AdjustedExposure, PackedMask
-from offsky.clip import Array
+from offsky.arrays import Array
+from offsky.combine.adjusted import AdjustedExposure
 from offsky.errors import ExposureError, MissingFileError, ParameterError
-from offsky.exposure import Exposure
+from offsky.values.exposure import Exposure
+from offsky.values.mask import PackedMask
 
 
 def apply_masks(exposures: Sequence[Exposure], masks: Sequence[Any]) -> list[Exposure]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from offsky.errors import ExposureError, MissingFileError
-from offsky.exposure import ArrayExposure
 from offsky.io.fits import FitsExposure
-from offsky.metadata import MODEL_PATHS, Metadata
+from offsky.values.in_memory import ArrayExposure
+from offsky.values.metadata import MODEL_PATHS, Metadata
 
 _ARRAYS = ("data", "err", "dq")
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from offsky.clip import ClippedMean
-from offsky.difference import Subtraction
-from offsky.io.average_file import set_cards, set_filename
+from offsky.io.cards import STATUS_KEYWORD, Provenance, now
 from offsky.io.fits import FitsExposure
+from offsky.io.fits_average import set_cards, set_filename
 from offsky.io.fits_copy import FitsCopy, can_copy
 from offsky.io.fits_layout import header_damage_told
 from offsky.io.fits_rewrite import FitsRewrite
 from offsky.outcome import COMPLETE, SKIPPED
-from offsky.provenance import STATUS_KEYWORD, Provenance, now
+from offsky.subtraction import Subtraction
+from offsky.values.average import ClippedMean
 
 # Rows of a target that are subtracted from at a time.
 _SUBTRACT_ROWS = 64

@@ -1,8 +1,0 @@
-"""The averages and their subtraction in C, where offsky was installed with a compiler."""
-
-try:
-    from offsky._kernel._clip_mean import average, clip_mean, subtract
-except ImportError:
-    average = clip_mean = subtract = None  # type: ignore[assignment]
-
-__all__ = ["average", "clip_mean", "subtract"]

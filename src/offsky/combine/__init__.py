@@ -1,0 +1,1 @@
+"""Averages of rows of exposures: pure arithmetic on arrays."""

@@ -1,0 +1,1 @@
+"""The command ``offsky``: what people type and read."""

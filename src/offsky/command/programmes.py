@@ -1,0 +1,337 @@
+"""The commands for whole programmes: ``offsky plan`` and ``offsky run``."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from offsky.command.options import take_options
+
+if TYPE_CHECKING:
+    from offsky.outcome import ProductOutcome
+    from offsky.programme.plan import Plan
+    from offsky.programme.run import Executor
+
+_PATH = click.Path(path_type=Path)
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Bytes(click.ParamType[int] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+    """A number of bytes such as 4G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([0-9.]+)\s*([KMGT]?)i?B?", value.strip(), re.IGNORECASE)
+        try:
+            if found is None:
+                raise ValueError
+            n_bytes = int(float(found[1]) * 2 ** _UNITS[found[2].upper()])
+        except ValueError:
+            self.fail(f"{value!r} is no number of bytes, such as 512M or 4G", param, ctx)
+        return n_bytes
+
+
+def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how products are made of exposures."""
+    options = [
+        click.option(
+            "--from",
+            "source",
+            type=click.Choice(["associations", "dedicated", "nods", "dithers"]),
+            default="associations",
+            show_default=True,
+            help="Products as associations give them; or of exposures: dedicated backgrounds "
+            "(BKGDTARG) for all others, or for each the others of its nod or dither pattern.",
+        ),
+        click.option(
+            "--max-days",
+            type=float,
+            metavar="D",
+            help="Leave out backgrounds taken more than D days before or after the target.",
+        ),
+        click.option(
+            "--nearest", type=int, metavar="K", help="Use only the K backgrounds nearest in time."
+        ),
+        click.option(
+            "--min-backgrounds",
+            type=int,
+            metavar="K",
+            help="Skip products with fewer. [default: 1; 0 in associations]",
+        ),
+        click.option(
+            "--min-separation",
+            type=float,
+            metavar="ARCSEC",
+            help="Leave out backgrounds pointed closer to the target than this.",
+        ),
+        click.option(
+            "--suffix",
+            metavar="SUFFIX",
+            help="Of folders take only exposures whose names end so, such as rate.",
+        ),
+        click.option(
+            "--allow-outside",
+            is_flag=True,
+            help="Let members of associations lie outside their folder.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say who does the work."""
+    options = [
+        click.option(
+            "--workers",
+            type=int,
+            metavar="N",
+            help="Work on N groups at a time, in processes of their own.",
+        ),
+        click.option(
+            "--dask",
+            metavar="ADDRESS",
+            help="Send the groups to the workers of a running Dask cluster.",
+        ),
+        click.option(
+            "--memory",
+            type=_Bytes(),
+            metavar="SIZE",
+            help="Most memory to take, such as 4G (with --dask: for each worker). "
+            "[default: half of what is free]",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def add_commands(
+    cli: click.Group, averaging_options: Decorator, one_line_errors: Callable[[], Any]
+) -> None:
+    """Add ``plan`` and ``run`` to the command.
+
+    Parameters
+    ----------
+    cli : click.Group
+        The command.
+    averaging_options : callable
+        Adds the options that every averaging command has.
+    one_line_errors : callable
+        Makes the context that turns errors into one line and an exit status.
+    """
+
+    @cli.command()
+    @click.argument("inputs", type=_PATH, nargs=-1, required=True)
+    @click.option("-o", "--output", type=_PATH, help="Write the plan to this file (JSON).")
+    @rule_options
+    @worker_options
+    @averaging_options
+    def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: Any) -> None:
+        """Plan the products of INPUTS: associations, folders, exposures, or a plan.
+
+        Says what will be made of what, what is left out and why, and what it will take.
+        Nothing but headers is read.
+
+        \b
+        Examples:
+          offsky plan jw01_*_image2_asn.json -o plan.json
+          offsky plan exposures/ --from dedicated --max-days 2 -o plan.json
+          offsky plan exposures/ --from nods --min-separation 0.3
+        """  # noqa: D301 (click's mark)
+        from offsky.io.output import check_output
+        from offsky.programme.journal import write_text
+        from offsky.programme.plan_json import render_plan
+
+        with one_line_errors(), _said_once():
+            if output is not None:
+                check_output(output, inputs=inputs, overwrite=how["overwrite"])
+            made = _plan_of(inputs, how)
+            text = render_plan(made, _version())
+            if output is not None:
+                write_text(output, text)
+            if as_json:
+                click.echo(text, nl=False)
+                return
+            with _executor(how) as executor:
+                from offsky.command.tables import print_plan
+
+                print_plan(made, executor, _memory(how))
+
+    @cli.command()
+    @click.argument("inputs", type=_PATH, nargs=-1, required=True, metavar="PLAN.json|INPUTS...")
+    @click.option(
+        "-o", "--output", type=_PATH, default=Path(), help="Folder for the products. [default: .]"
+    )
+    @click.option(
+        "--checksum",
+        is_flag=True,
+        help="Tell by content, not by size and time, whether inputs have changed.",
+    )
+    @rule_options
+    @worker_options
+    @averaging_options
+    def run(
+        inputs: tuple[Path, ...], output: Path, checksum: bool, as_json: bool, **how: Any
+    ) -> None:
+        """Make all products of a plan, or of what could be planned.
+
+        Each average that products share is made once, each file of a nod or dither
+        pattern read once. Run it again after a stop: only what is missing, or whose
+        inputs have changed, is made.
+
+        \b
+        Examples:
+          offsky run plan.json -o products/
+          offsky run exposures/ --from dithers -o products/ --workers 8
+          offsky run plan.json -o products/ --dask tcp://10.0.0.1:8786
+        """  # noqa: D301 (click's mark)
+        from offsky.outcome import FAILED
+        from offsky.programme.run import run_programme
+
+        with one_line_errors(), _said_once():
+            made = _plan_of(inputs, how)
+            with _executor(how) as executor, _bar(len(made.products)) as tell:
+                summary = run_programme(
+                    made,
+                    output,
+                    executor=executor,
+                    memory_bytes=_memory(how),
+                    overwrite=how["overwrite"],
+                    checksum=checksum,
+                    on_outcome=tell,
+                )
+            if as_json:
+                click.echo(json.dumps(summary.as_dict()))
+            else:
+                from offsky.command.tables import print_summary
+
+                print_summary(summary, output)
+        if summary.count(FAILED):
+            sys.exit(1)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("offsky")
+
+
+def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
+    """Return the plan that was given, or one made of the inputs."""
+    from offsky.programme.planning import make_plan, read_plan
+    from offsky.selection.pairing import Rule
+
+    given = [plan for path in inputs if (plan := read_plan(path)) is not None]
+    if given:
+        if len(inputs) > 1:
+            raise click.UsageError("a plan stands alone; give one plan, or inputs to plan")
+        _refuse_planning_options(how)
+        return given[0]
+    rule = Rule(
+        source=how["source"],
+        max_days=how["max_days"],
+        nearest=how["nearest"],
+        min_backgrounds=how["min_backgrounds"],
+        min_separation=how["min_separation"],
+    )
+    return make_plan(
+        inputs,
+        rule=rule,
+        options=take_options(how),
+        force=how["force"],
+        suffix=how["suffix"],
+        allow_outside=how["allow_outside"],
+    )
+
+
+def _refuse_planning_options(how: dict[str, Any]) -> None:
+    """Raise where an option was given that the plan has settled already."""
+    at_run = {"overwrite", "threads", "workers", "dask", "memory", "checksum", "output", "as_json"}
+    ctx = click.get_current_context()
+    source = click.core.ParameterSource.COMMANDLINE
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name in how and name not in at_run and ctx.get_parameter_source(name) == source:
+            raise click.UsageError(
+                f"{parameter.opts[-1]} is settled in the plan; give it to 'offsky plan'"
+            )
+
+
+def _memory(how: dict[str, Any]) -> int | None:
+    """Return the limit: what was asked for, or half of what is free here."""
+    if how["memory"] is not None or how["dask"] is not None:
+        return how["memory"]  # type: ignore[no-any-return]
+    from offsky.programme.system import available_bytes
+
+    available = available_bytes()
+    return None if available is None else available // 2
+
+
+@contextmanager
+def _executor(how: dict[str, Any]) -> "Iterator[Executor]":
+    if how["dask"] is not None and how["workers"] is not None:
+        raise click.UsageError("either --workers of this machine, or --dask")
+    from offsky.programme.executors import DaskExecutor, ProcessExecutor, SerialExecutor
+
+    if how["dask"] is not None:
+        executor = DaskExecutor(how["dask"], how["threads"])
+        try:
+            yield executor
+        finally:
+            executor.close()
+    elif how["workers"] is not None and how["workers"] != 1:
+        yield ProcessExecutor(how["workers"], how["threads"])
+    else:
+        yield SerialExecutor(how["threads"])
+
+
+@contextmanager
+def _bar(n_products: int) -> "Iterator[Callable[[ProductOutcome], None]]":
+    """Show a bar over all products on a terminal; elsewhere name failures only."""
+
+    def complain(outcome: "ProductOutcome") -> None:
+        if outcome.status == "FAILED":
+            click.echo(f"offsky: {outcome.reason}", err=True)
+
+    if not sys.stderr.isatty():
+        yield complain
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=n_products, unit="product", delay=1.0, leave=False) as bar:
+
+        def tell(outcome: "ProductOutcome") -> None:
+            if outcome.status == "FAILED":
+                bar.write(f"offsky: {outcome.reason}", file=sys.stderr)
+            bar.update()
+
+        yield tell
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Log the same words once: a thousand products have the same to say."""
+    from offsky.programme.executors import SaidOnce
+
+    once = SaidOnce()
+    handlers = logging.getLogger().handlers
+    for handler in handlers:
+        handler.addFilter(once)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(once)

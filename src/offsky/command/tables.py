@@ -1,0 +1,139 @@
+"""Plans and summaries as tables: with lines on a terminal, plain where piped."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offsky.outcome import COMPLETE, FAILED, SKIPPED
+from offsky.programme.plan import Plan
+from offsky.programme.run import Executor, Summary, megabytes, predict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Rough speeds of one core with files in memory, to tell seconds from hours.
+_BYTES_PER_S = 1.0e9
+_SAMPLES_PER_S = 1.5e8
+_SECONDS_PER_PRODUCT = 0.05
+
+
+def print_plan(plan: Plan, executor: Executor, memory_bytes: int | None) -> None:
+    """Print what a plan will do: products, backgrounds, what was dropped, what it takes."""
+    table = _table("product", "backgrounds", "together with", "dropped, and why")
+    together = {i: len(group.products) - 1 for group in plan.groups for i in group.products}
+    for i, product in enumerate(plan.products):
+        table.add_row(
+            product.output,
+            "skipped" if product.skipped else str(len(product.backgrounds)),
+            str(together.get(i, "")),
+            product.skipped or product.problem or _reasons(product.dropped),
+            style="yellow" if product.skipped else "red" if product.problem else None,
+        )
+    _print(table)
+    for line in _totals(plan, executor, memory_bytes):
+        print(line)
+
+
+def print_summary(summary: Summary, folder: Path) -> None:
+    """Print what came of every product of a run."""
+    table = _table("product", "outcome", "backgrounds", "median level", "remarks")
+    colours = {COMPLETE: "green", SKIPPED: "yellow", FAILED: "red"}
+    for product in summary.products:
+        details = product.details or {}
+        level = details.get("median_level")
+        table.add_row(
+            product.output,
+            product.status,
+            str(len(details["backgrounds"])) if details else "",
+            "" if level is None else f"{level:.5g} {details.get('unit') or ''}".rstrip(),
+            product.reason or ("" if product.made else "made by an earlier run"),
+            style=colours.get(product.status),
+        )
+    _print(table)
+    print(
+        f"{summary.count(COMPLETE)} complete, {summary.count(SKIPPED)} skipped, "
+        f"{summary.count(FAILED)} failed in {summary.elapsed_s:.1f} s; see "
+        f"{folder / 'summary.json'}"
+    )
+
+
+def _totals(plan: Plan, executor: Executor, memory_bytes: int | None) -> list[str]:
+    n_products = sum(len(group.products) for group in plan.groups)
+    seconds = _seconds(plan, executor)
+    limit = None if memory_bytes is None else memory_bytes // executor.n_workers
+    peaks = [predict(plan, group, limit, executor.threads).peak_bytes for group in plan.groups]
+    needed = max(peaks, default=0) * executor.n_workers
+    allowed = "" if memory_bytes is None else f" of {megabytes(memory_bytes)} allowed"
+    lines = [
+        f"{n_products} products in {len(plan.groups)} groups; "
+        f"{len(plan.products) - n_products} skipped",
+        f"to read: {megabytes(plan.bytes_to_read())}; memory: {megabytes(needed)}{allowed}; "
+        f"time: {_rough(seconds)}",
+    ]
+    left_out = Counter(reason for _, reason in plan.left_out)
+    lines += [f"left out: {n} files: {reason}" for reason, n in left_out.items()]
+    return lines
+
+
+def _seconds(plan: Plan, executor: Executor) -> float:
+    """Guess the time of a run."""
+    files = {file.path: file for file in plan.files}
+    n_samples, n_written = 0.0, 0.0
+    for group in plan.groups:
+        members = [plan.products[i] for i in group.products]
+        averaged = [members[0]] if group.kind == "shared" else members
+        for product in averaged:
+            for path in product.backgrounds:
+                if path in files and files[path].shape:
+                    n_samples += files[path].row_bytes * files[path].shape[-2] / 12
+        for product in members:
+            if product.target in files:
+                n_written += files[product.target].n_bytes
+    n_cores = executor.n_workers * executor.threads
+    n_products = sum(len(group.products) for group in plan.groups)
+    return (
+        (plan.bytes_to_read() + n_written) / _BYTES_PER_S
+        + n_samples / _SAMPLES_PER_S / n_cores
+        + n_products * _SECONDS_PER_PRODUCT / executor.n_workers
+    )
+
+
+def _rough(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h"
+
+
+def _reasons(dropped: tuple[tuple[str, str], ...], most: int = 2) -> str:
+    """Return the first few files dropped, each with the reason."""
+    shown = [f"{Path(path).name}: {reason}" for path, reason in dropped[:most]]
+    if len(dropped) > most:
+        shown.append(f"and {len(dropped) - most} more")
+    return "; ".join(shown)
+
+
+def _table(*columns: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
+    return table
+
+
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        Console(file=sys.stdout, highlight=False).print(table, markup=False)
+        return
+    # Piped, a row is a line, whatever its length.
+    console = Console(width=10_000, highlight=False, color_system=None)
+    with console.capture() as captured:
+        console.print(table, markup=False)
+    for line in captured.get().splitlines():
+        print(line.rstrip())

@@ -1,0 +1,1 @@
+"""The one way from orders to products, behind every door."""

@@ -1,0 +1,132 @@
+"""Write an average as an exposure that can be a background again."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from offsky.io.cards import InputRecord, Provenance, now, printable
+from offsky.io.fits import FitsExposure
+from offsky.io.fits_layout import header_damage_told
+from offsky.values.average import ClippedMean
+from offsky.values.metadata import KEYWORDS, Metadata
+
+KEPT_EXTENSION, INPUTS_EXTENSION = "N_KEPT", "BKGINPUT"
+
+# Of the template's primary header these do not hold for the average.
+_NOT_INHERITED = ("CHECKSUM", "DATASUM", "NEXTEND", "DATE-OBS", "TIME-OBS")
+
+
+def write_average(
+    path: Path,
+    filename: str,
+    average: ClippedMean,
+    provenance: Provenance,
+    inputs: Sequence[InputRecord],
+    *,
+    like: FitsExposure | None,
+    metadata: Metadata,
+) -> None:
+    """Write an average to a FITS file that is an exposure like its inputs.
+
+    Parameters
+    ----------
+    path : Path
+        The file to fill.
+    filename : str
+        The name it will have (keyword FILENAME).
+    average : ClippedMean
+        With ERR and DQ; its VAR_POISSON and VAR_RNOISE are written where it has them.
+    provenance : Provenance
+        What to say of its making.
+    inputs : sequence of InputRecord
+        The backgrounds and their fate.
+    like : FitsExposure or None
+        An exposure like it, whose primary header tells everything else.
+    metadata : Metadata
+        What holds for the average itself.
+
+    Raises
+    ------
+    ExposureError
+        If that header is damaged so that it cannot be written again.
+    """
+    if like is None:
+        primary = _primary(filename, provenance, None, metadata)
+    else:
+        with header_damage_told(like.path):
+            primary = _primary(filename, provenance, like.header, metadata)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                primary.header.tostring()
+    hdus = [primary]
+    assert average.err is not None
+    assert average.dq is not None
+    images = {"SCI": average.sci, "ERR": average.err, "DQ": average.dq}
+    if average.var_poisson is not None and average.var_rnoise is not None:
+        images |= {"VAR_POISSON": average.var_poisson, "VAR_RNOISE": average.var_rnoise}
+    for name, data in images.items():
+        hdu = fits.ImageHDU(np.asarray(data), name=name)
+        if metadata.unit is not None and name in ("SCI", "ERR"):
+            hdu.header["BUNIT"] = metadata.unit
+        hdus.append(hdu)
+    hdus.append(fits.ImageHDU(average.n_kept.astype(np.int32), name=KEPT_EXTENSION))
+    hdus.append(inputs_table(inputs))
+    with warnings.catch_warnings():
+        # Oddities of the template's header are kept as they are.
+        warnings.simplefilter("ignore")
+        fits.HDUList(hdus).writeto(path, overwrite=True, output_verify="ignore")
+
+
+def _primary(
+    filename: str, provenance: Provenance, header: fits.Header | None, metadata: Metadata
+) -> fits.PrimaryHDU:
+    """Return the primary extension."""
+    primary = fits.PrimaryHDU(header=None if header is None else header.copy())
+    for key in _NOT_INHERITED:
+        primary.header.remove(key, ignore_missing=True, remove_all=True)
+    for name, key in KEYWORDS.items():
+        value = getattr(metadata, name)
+        if value is None or key == "BUNIT":
+            primary.header.remove(key, ignore_missing=True, remove_all=True)
+        elif primary.header.get(key) != value:
+            primary.header[key] = value
+    set_filename(primary.header, filename)
+    primary.header["DATE"] = now()
+    primary.header["DATAMODL"] = "ImageModel"
+    primary.header["NINTS"] = 1
+    set_cards(primary.header, provenance)
+    for line in provenance.history():
+        primary.header.add_history(line)
+    return primary
+
+
+def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
+    """Return the backgrounds and their fate as a FITS table."""
+    text = {
+        name: [printable(getattr(record, name)) for record in inputs]
+        for name in ("name", "fate", "remarks")
+    }
+    columns = [
+        fits.Column(name.upper(), f"{max(1, *map(len, values))}A", array=values)
+        for name, values in text.items()
+    ]
+    columns.append(fits.Column("N_REJECTED", "K", array=[record.n_rejected for record in inputs]))
+    columns.append(fits.Column("LEVEL", "D", array=[record.level for record in inputs]))
+    return fits.BinTableHDU.from_columns(columns, name=INPUTS_EXTENSION)
+
+
+def set_filename(header: fits.Header, name: str) -> None:
+    """Write FILENAME, its comment as far as there is room beside a long name."""
+    name = printable(name)
+    comment = header.comments["FILENAME"] if "FILENAME" in header else "Name of the file"
+    room = 80 - len("FILENAME= ''") - max(8, len(name)) - len(" / ")
+    header["FILENAME"] = (name, comment[: max(0, room)])
+
+
+def set_cards(header: fits.Header, provenance: Provenance) -> None:
+    """Write the facts of a product's making into its primary header."""
+    for key, value, comment in provenance.cards():
+        header[key] = (value, comment)

@@ -1,0 +1,61 @@
+"""Names of products, as the JWST pipeline gives them."""
+
+from pathlib import Path
+
+from offsky.io.files import open_exposure
+from offsky.io.models import is_asdf
+from offsky.values.exposure import Exposure
+
+# Suffixes of the products that are inputs here; the last one is replaced.
+_SUFFIXES = ("rate", "rateints", "cal", "calints", "bsub", "bsubints")
+_ENDINGS = (".fits.gz", ".fits.fz", ".fits", ".asdf")
+
+
+def product_root(path: Path) -> str:
+    """Return a file's name without its ending and product suffix.
+
+    Examples
+    --------
+    >>> product_root(Path("jw01_00001_mirimage_rate.fits"))
+    'jw01_00001_mirimage'
+    """
+    name = path.name
+    for ending in _ENDINGS:
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    root, _, suffix = name.rpartition("_")
+    return root if root and suffix in _SUFFIXES else name
+
+
+def output_name(target: Path, root: str | None = None) -> Path:
+    """Return the default output of a target, in the current directory.
+
+    Parameters
+    ----------
+    target : Path
+        The target; looked into to tell images from cubes.
+    root : str or None
+        What the name begins with; None for the target's own root.
+    """
+    exposure: Exposure = open_exposure(target)
+    shape = exposure.shape
+    exposure.close()
+    return Path(product_name(root or product_root(target), shape, is_asdf(target)))
+
+
+def product_name(root: str, shape: tuple[int, ...], asdf: bool) -> str:
+    """Return the name of a subtracted target of this shape.
+
+    Examples
+    --------
+    >>> product_name("jw01_00001_mirimage", (4, 1024, 1032), asdf=False)
+    'jw01_00001_mirimage_bsubints.fits'
+    """
+    suffix = "bsubints" if len(shape) == 3 else "bsub"
+    return f"{root}_{suffix}{'.asdf' if asdf else '.fits'}"
+
+
+def combined_name(root: str) -> str:
+    """Return the name of the average that goes with a product."""
+    return f"{root}_combinedbackground.fits"

@@ -1,0 +1,1 @@
+"""What is told from pixels before they are averaged: levels, noise, sources, a factor."""

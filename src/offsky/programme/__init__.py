@@ -1,0 +1,1 @@
+"""Whole programmes: plans of many products, and who makes them."""

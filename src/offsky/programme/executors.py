@@ -1,0 +1,252 @@
+"""Who does the work: this process, processes on this machine, or a Dask cluster.
+
+An executor takes groups of products and yields what came of each product. Pixels are
+read and written by the workers alone.
+"""
+
+import logging
+import multiprocessing
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_sentinels
+from typing import Any
+
+from offsky.combine.planes import count_threads
+from offsky.errors import ParameterError
+from offsky.outcome import ProductOutcome
+from offsky.programme.job import GroupJob, failed, make_group, make_group_list
+
+log = logging.getLogger(__name__)
+
+# A group during which so many workers died is given up.
+_MOST_DEATHS = 3
+
+
+class SaidOnce(logging.Filter):
+    """Lets the same words pass once: a thousand products have the same to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record says something new."""
+        message = record.getMessage()
+        is_new = message not in self._said
+        self._said.add(message)
+        return is_new
+
+
+class SerialExecutor:
+    """One group after the other, in this process, on several threads.
+
+    Parameters
+    ----------
+    threads : int or None
+        None for one a core.
+    """
+
+    n_workers = 1
+    is_here = True
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = count_threads(threads)
+
+    def run(self, jobs: Sequence[GroupJob]) -> Iterator[ProductOutcome]:
+        """Make all groups."""
+        for job in jobs:
+            yield from make_group(job)
+
+
+class ProcessExecutor:
+    """Several groups at a time, each in a process of its own on this machine.
+
+    Parameters
+    ----------
+    n_workers : int
+        Processes.
+    threads : int or None
+        Threads for each; None for an even share of the cores.
+
+    Raises
+    ------
+    ParameterError
+        For fewer than one worker.
+    """
+
+    is_here = True
+
+    def __init__(self, n_workers: int, threads: int | None = None) -> None:
+        if n_workers < 1:
+            raise ParameterError(f"workers is {n_workers}: give one or more")
+        self.n_workers = n_workers
+        self.threads = (
+            max(1, count_threads(None) // n_workers) if threads is None else count_threads(threads)
+        )
+
+    def run(self, jobs: Sequence[GroupJob]) -> Iterator[ProductOutcome]:
+        """Make all groups; those of a worker that dies are tried again by another."""
+        waiting = deque(jobs)
+        deaths: dict[int, int] = {}
+        while waiting:
+            # After a death it is not known whose fault it was: suspects run alone.
+            suspects = [job for job in waiting if id(job) in deaths]
+            if suspects:
+                waiting.remove(suspects[0])
+                lost = yield from self._run_in_pool(deque(suspects[:1]), 1)
+            else:
+                lost = yield from self._run_in_pool(waiting, self.n_workers)
+            for job in lost:
+                deaths[id(job)] = deaths.get(id(job), 0) + 1
+                if deaths[id(job)] < _MOST_DEATHS:
+                    log.warning("a worker died; its products are tried again")
+                    waiting.append(job)
+                    continue
+                for product in job.products:
+                    yield failed(
+                        product,
+                        f"{product.output}: {_MOST_DEATHS} workers died making it or its group; "
+                        "out of memory? Use fewer workers, or less --memory",
+                    )
+
+    def _run_in_pool(
+        self, jobs: deque[GroupJob], n_workers: int
+    ) -> "Any":  # a generator: yields outcomes, returns the groups that were lost
+        pool = ProcessPoolExecutor(
+            n_workers,
+            # Not fork: threads are running here.
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin_worker,
+            initargs=(logging.getLogger().getEffectiveLevel(),),
+        )
+        running: dict[Future[list[ProductOutcome]], GroupJob] = {}
+        try:
+            while jobs or running:
+                # No more than are worked on: so that few are lost with a worker.
+                while jobs and len(running) < n_workers:
+                    job = jobs.popleft()
+                    try:
+                        running[pool.submit(make_group_list, job)] = job
+                    except BrokenProcessPool:
+                        return [job, *running.values()]
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    try:
+                        outcomes = future.result()
+                    except (BrokenProcessPool, SystemExit):
+                        return list(running.values())
+                    except Exception as error:
+                        outcomes = [failed(p, error) for p in running[future].products]
+                    del running[future]
+                    yield from outcomes
+            return []
+        except BaseException:
+            # Ctrl-C, or a batch system: let the workers tidy up, as we do.
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker(log_level: int) -> None:
+    """Make a worker process end as tidily as its parent, and not outlive it."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=log_level)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(SaidOnce())
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, _end_quietly)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    main = threading.get_ident()
+
+    def watch() -> None:
+        wait_for_sentinels([parent.sentinel])
+        # The first ends a group at work; the next the wait for work that never comes.
+        while True:
+            signal.pthread_kill(main, signal.SIGTERM)
+            time.sleep(2.0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _end_quietly(*_: object) -> None:
+    """End a worker without a word, but through every "finally"."""
+    # Between the opening of a file and what sees to its closing there is an instant.
+    warnings.simplefilter("ignore", ResourceWarning)
+    sys.exit(1)
+
+
+class DaskExecutor:
+    """Groups sent to a running Dask cluster, whose workers share the file system.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, such as ``tcp://10.0.0.1:8786``.
+    threads : int or None
+        Threads for each group; None for 1, since a worker of several threads takes as
+        many groups at a time.
+
+    Raises
+    ------
+    ParameterError
+        If `dask.distributed` is not installed or there is no scheduler.
+    """
+
+    is_here = False
+
+    def __init__(self, address: str, threads: int | None = None) -> None:
+        self.threads = 1 if threads is None else count_threads(threads)
+        try:
+            import distributed
+        except ImportError as error:
+            raise ParameterError(
+                "dask.distributed is not installed; install offsky[dask] to use a cluster"
+            ) from error
+        try:
+            self._distributed: Any = distributed  # it has no types
+            self._client = self._distributed.Client(address, set_as_default=False, timeout=15)
+        except (OSError, ValueError) as error:
+            raise ParameterError(
+                f"{address}: no Dask scheduler answers ({error}); start one, or check the address"
+            ) from error
+        n_threads = sum(self._client.nthreads().values())
+        if not n_threads:
+            log.warning("the cluster at %s has no workers yet; waiting for some", address)
+        self.n_workers = max(1, n_threads)
+
+    def run(self, jobs: Sequence[GroupJob]) -> Iterator[ProductOutcome]:
+        """Make all groups; Dask gives those of a worker that dies to another."""
+        futures = {
+            self._client.submit(make_group_list, job, pure=False, retries=1): job for job in jobs
+        }
+        try:
+            finished = self._distributed.as_completed(list(futures), loop=self._client.loop)
+            for future in finished:
+                job = futures[future]
+                try:
+                    outcomes = future.result()
+                except Exception as error:
+                    # KilledWorker, or something that did not come through the network.
+                    reason = (
+                        f"the cluster gave it up ({type(error).__name__}: {error}); "
+                        "look at the workers' logs"
+                    )
+                    outcomes = [failed(p, f"{p.output}: {reason}") for p in job.products]
+                future.release()
+                yield from outcomes
+        finally:
+            self._client.cancel(list(futures))
+
+    def close(self) -> None:
+        """Leave the cluster; it goes on without us."""
+        self._client.close()

@@ -1,0 +1,247 @@
+"""What a programme is: files, products, and the products that are made together."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from offsky.options import Options
+from offsky.selection.pairing import Rule
+
+Kind = Literal["shared", "leave-one-out"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """An input file as it was when the plan was made.
+
+    Attributes
+    ----------
+    path : str
+        Absolute.
+    n_bytes : int
+        Size of the file.
+    modified_ns : int
+        When it was last changed, nanoseconds since 1970.
+    shape : tuple of int
+        (ny, nx), or (nints, ny, nx); empty for a file that could not be read.
+    row_bytes : int
+        Memory for one row of SCI, ERR and DQ, and of the variances where errors are
+        propagated.
+    held_bytes : int
+        Memory that it takes as long as it is open.
+    """
+
+    path: str
+    n_bytes: int
+    modified_ns: int
+    shape: tuple[int, ...] = ()
+    row_bytes: int = 0
+    held_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedProduct:
+    """One exposure to make.
+
+    Attributes
+    ----------
+    output : str
+        Name of the file, in the folder that is chosen when the plan is run.
+    target : str
+        The exposure to subtract from.
+    backgrounds : tuple of str
+        Those to average, in this order.
+    dropped : tuple of (str, str)
+        Those not used, each with the reason.
+    options : Options
+        How to average.
+    force : bool
+        Go on with a warning where a single run with ``--force`` would.
+    skipped : str or None
+        Why nothing will be made.
+    problem : str or None
+        Why it is expected to fail; it is tried all the same.
+    """
+
+    output: str
+    target: str
+    backgrounds: tuple[str, ...]
+    dropped: tuple[tuple[str, str], ...] = ()
+    options: Options = field(default_factory=Options)
+    force: bool = False
+    skipped: str | None = None
+    problem: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """All files it is made from."""
+        return (self.target, *self.backgrounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Products that are made together, since they read the same files.
+
+    Attributes
+    ----------
+    kind : str
+        "shared": one average for all. "leave-one-out": each has backgrounds of its own
+        out of the same few files.
+    products : tuple of int
+        Their places in the plan's list.
+    """
+
+    kind: Kind
+    products: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole programme.
+
+    Attributes
+    ----------
+    rule : Rule
+        How it was made.
+    files : tuple of PlannedFile
+        All inputs of its products.
+    products : tuple of PlannedProduct
+        In the order of their inputs; skipped ones too.
+    groups : tuple of Group
+        Every product that is not skipped is in one.
+    left_out : tuple of (str, str)
+        Files that were looked at and are not part of it, each with the reason.
+    """
+
+    rule: Rule
+    files: tuple[PlannedFile, ...]
+    products: tuple[PlannedProduct, ...]
+    groups: tuple[Group, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def files_of(self, group: Group) -> set[str]:
+        """Return the files that a group reads."""
+        return {path for i in group.products for path in self.products[i].inputs}
+
+    def bytes_to_read(self) -> int:
+        """Return how much all groups read together."""
+        sizes = {file.path: file.n_bytes for file in self.files}
+        return sum(sizes.get(path, 0) for g in self.groups for path in self.files_of(g))
+
+
+def group_products(products: Sequence[PlannedProduct]) -> tuple[Group, ...]:
+    """Find which products are best made together.
+
+    Products with the same list of backgrounds share its average. Where several have
+    different lists out of the same files, targets included (nods and dithers), they
+    are made in one pass over these files.
+
+    Parameters
+    ----------
+    products : sequence of PlannedProduct
+        Skipped ones are left out.
+
+    Returns
+    -------
+    tuple of Group
+        In the order of their first products.
+    """
+    by_files: dict[object, list[int]] = {}
+    for i, product in enumerate(products):
+        if product.skipped is None:
+            key = (frozenset(product.inputs), product.options, product.force)
+            by_files.setdefault(key, []).append(i)
+    groups: list[Group] = []
+    rest: list[int] = []
+    for members in by_files.values():
+        lists = {products[i].backgrounds for i in members}
+        if len(lists) > 1:
+            groups.append(Group("leave-one-out", tuple(members)))
+        else:
+            rest += members
+    by_list: dict[object, list[int]] = {}
+    for i in rest:
+        product = products[i]
+        by_list.setdefault((product.backgrounds, product.options, product.force), []).append(i)
+    groups += [Group("shared", tuple(sorted(members))) for members in by_list.values()]
+    return tuple(sorted(groups, key=lambda group: group.products))
+
+
+def merge_groups(groups: Iterable[Group], together: Iterable[Sequence[int]]) -> tuple[Group, ...]:
+    """Return groups in which products known to be of one pattern are one group.
+
+    Parameters
+    ----------
+    groups : iterable of Group
+        As found by `group_products`.
+    together : iterable of sequences of int
+        Products of one nod or dither pattern each.
+    """
+    merged = list(groups)
+    for members in together:
+        wanted = {i for group in merged for i in group.products} & set(members)
+        inside = [group for group in merged if wanted & set(group.products)]
+        # Only whole groups: a list may also be shared with products elsewhere.
+        if len(inside) < 2 or any(set(group.products) - wanted for group in inside):
+            continue
+        merged = [group for group in merged if group not in inside]
+        merged.append(Group("leave-one-out", tuple(sorted(wanted))))
+    return tuple(sorted(merged, key=lambda group: group.products))
+
+
+def split_group(group: Group, n_parts: int) -> list[Group]:
+    """Return a group as several of nearly equal size, for as many workers."""
+    n = len(group.products)
+    n_parts = max(1, min(n_parts, n))
+    bounds = [n * i // n_parts for i in range(n_parts + 1)]
+    return [Group(group.kind, group.products[begin:end]) for begin, end in pairwise(bounds)]
+
+
+def balance(plan: Plan, n_workers: int) -> list[Group]:
+    """Return the plan's groups, the largest ones split so that no worker is idle.
+
+    Parts of a group of products that share an average make it once each, so that a
+    group is split only into parts with at least as many targets as backgrounds.
+
+    Parameters
+    ----------
+    plan : Plan
+        The programme.
+    n_workers : int
+        Groups worked on at a time.
+
+    Returns
+    -------
+    list of Group
+        The most expensive first.
+    """
+    cost = {id(group): _cost(plan, group) for group in plan.groups}
+    if n_workers == 1:
+        return list(plan.groups)
+    share = sum(cost.values()) / (2 * n_workers)
+    parts: list[Group] = []
+    for group in plan.groups:
+        n_parts = round(cost[id(group)] / share) if share else 1
+        if group.kind == "shared":
+            n_backgrounds = len(plan.products[group.products[0]].backgrounds)
+            n_parts = min(n_parts, len(group.products) // max(1, n_backgrounds // 2))
+        parts += split_group(group, n_parts)
+    return sorted(parts, key=lambda group: -_cost(plan, group))
+
+
+def _cost(plan: Plan, group: Group) -> float:
+    """Return what a group costs, in exposures handled; a result counts as two."""
+    products = [plan.products[i] for i in group.products]
+    n_averaged = (
+        len(products[0].backgrounds)
+        if group.kind == "shared"
+        else sum(len(product.backgrounds) for product in products)
+    )
+    return n_averaged + 2.0 * len(products)
+
+
+def absolute(path: Path) -> str:
+    """Return a path as plans write it: absolute, links as they are."""
+    return str(path.absolute())

@@ -1,0 +1,1 @@
+"""Which backgrounds may be used with a target, told from headers alone."""

@@ -1,0 +1,1 @@
+"""Values: what exposures, masks, windows and averages are, without any algorithm."""

@@ -1,0 +1,40 @@
+"""The average of exposures, pixel by pixel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClippedMean:
+    """The average of exposures, pixel by pixel.
+
+    Attributes
+    ----------
+    sci : ndarray of float32
+        Mean of the kept samples; NaN where none was kept.
+    err : ndarray of float32 or None
+        Uncertainty of that mean; None without ERR.
+    dq : ndarray of uint32 or None
+        The DQ of the exposures combined, by OR unless asked otherwise; None without DQ.
+    n_kept : ndarray of uint16
+        Samples kept.
+    n_rejected : ndarray of int64, shape (n_exposures,)
+        Finite samples of each exposure that were clipped.
+    n_err_estimated : int
+        Pixels at which a kept sample had no finite ERR and took the mean
+        variance of the others.
+    var_poisson, var_rnoise : ndarray of float32 or None
+        Variances of that mean by Poisson and by read noise; None unless every exposure
+        has them and they were asked for.
+    """
+
+    sci: NDArray[np.floating]
+    err: NDArray[np.floating] | None
+    dq: NDArray[np.uint32] | None
+    n_kept: NDArray[np.uint16]
+    n_rejected: NDArray[np.int64]
+    n_err_estimated: int = 0
+    var_poisson: NDArray[np.floating] | None = None
+    var_rnoise: NDArray[np.floating] | None = None
