@@ -330,7 +330,7 @@ def test_the_alias_stays_that_of_jwst() -> None:
 
 def test_listing_the_step_imports_nothing_else() -> None:
     code = (
-        "import sys; from offsky.integration import get_steps; get_steps(); "
+        "import sys; from offsky.stpipe_entry import get_steps; get_steps(); "
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
