@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 import offsky
 from offsky.command.main import cli
-from offsky.io import fits as fits_module
 from offsky.io.fits import FitsExposure
+from offsky.io.source import LocalFile, Span
 from offsky.testing import assert_same_bits, write_exposure
 
 SHAPE = (19, 13)
@@ -357,14 +357,15 @@ def bytes_read(
     """Return the spans of bytes that were read of each file's pixels."""
     spans: dict[str, list[tuple[int, int]]] = {}
 
-    def spy(fd: int, memory: memoryview, offset: int, name: str) -> None:
-        spans.setdefault(Path(name).name, []).append((offset, offset + len(memory)))
-        original(fd, memory, offset, name)
+    def spy(source: LocalFile, wanted: Sequence[Span]) -> None:
+        known = spans.setdefault(Path(source.name).name, [])
+        known += [(start, start + len(memory)) for start, memory in wanted]
+        original(source, wanted)
 
-    original = fits_module.read_exactly
-    monkeypatch.setattr(fits_module, "read_exactly", spy)
-    work()
-    monkeypatch.setattr(fits_module, "read_exactly", original)
+    original = LocalFile.read
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFile, "read", spy)
+        work()
     return spans
 
 

@@ -267,8 +267,7 @@ def no_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*given: Any) -> None:
         raise AssertionError("pixels were read")
 
-    monkeypatch.setattr("offsky.io.fits.read_exactly", read)
-    monkeypatch.setattr("offsky.io.fits_copy.read_exactly", read)
+    monkeypatch.setattr("offsky.io.source.LocalFile.read", read)
 
 
 @pytest.mark.usefixtures("no_pixels")

@@ -54,3 +54,8 @@ class OutputError(OffskyError, OSError):
 
 class OutputExistsError(OutputError, FileExistsError):
     """An output that exists and may not be replaced."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of another library's message, without its full stop."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")

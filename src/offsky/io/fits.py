@@ -5,14 +5,8 @@ are then read straight into the memory that the average works on. Compressed and
 unusual arrays are read through astropy itself.
 """
 
-import errno
-import gzip
-import io
 import os
-import shutil
-import tempfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +19,9 @@ from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 
 from offsky.arrays import Array, as_flags, as_samples
-from offsky.errors import ExposureError, MissingFileError
-from offsky.io.fits_layout import Extent, first_line, read_layout
-from offsky.io.source import InputFile
+from offsky.errors import ExposureError, first_line
+from offsky.io.fits_layout import Extent, read_layout
+from offsky.io.source import Source, Span, open_source
 from offsky.values.exposure import Rows, Scratch
 from offsky.values.metadata import KEYWORDS, NUMBERS, Metadata
 
@@ -36,8 +30,6 @@ from offsky.values.metadata import KEYWORDS, NUMBERS, Metadata
 TOP_BIT = 0x80000000
 
 VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
-
-_GZIP_MAGIC = b"\x1f\x8b"
 
 # What astropy raises for damage that it comes upon, of one kind or another.
 _DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, VerifyError)
@@ -56,22 +48,32 @@ class _ArrayReader(Protocol):
 class RawArray:
     """Pixels that can be read as they are on disk: big-endian, unscaled.
 
-    Attributes
+    Parameters
     ----------
+    source : Source or None
+        The file; None for one that is only written to.
     offset : int
         First byte in the file.
     shape : tuple of int
         (ny, nx) or (nints, ny, nx).
-    dtype : numpy.dtype
+    dtype : str
         Big-endian float32, float64 or uint32.
     flip : int
         What the stored values are to be XORed with.
+
+    Attributes
+    ----------
+    offset, shape, flip
+        As given.
+    dtype : numpy.dtype
+        As given.
+    row_bytes : int
+        Bytes of one row of every plane.
     """
 
     def __init__(
         self,
-        file: InputFile | None,
-        name: str,
+        source: Source | None,
         offset: int,
         shape: tuple[int, ...],
         dtype: str,
@@ -82,8 +84,7 @@ class RawArray:
         self.dtype = np.dtype(dtype)
         self.flip = flip
         self.row_bytes = self.dtype.itemsize * int(np.prod(shape[:-2] + shape[-1:]))
-        self.name = name
-        self._file = file
+        self._source = source
 
     def offset_of(self, plane: int, row: int) -> int:
         """Return the byte at which a row of a plane begins."""
@@ -100,31 +101,36 @@ class RawArray:
         """Bytes of all pixels."""
         return self.row_bytes * self.shape[-2]
 
-    def read_plane_rows(self, plane: int, first: int, last: int, scratch: Scratch) -> Array:
-        """Read rows [first, last) of one plane into `scratch`."""
+    def spans_of_plane(
+        self, plane: int, first: int, last: int, scratch: Scratch
+    ) -> tuple[list[Span], Array]:
+        """Return the bytes of rows [first, last) of one plane, and the array that they fill."""
         n_columns = self.shape[-1]
         memory = scratch.take((last - first) * n_columns * self.dtype.itemsize)
-        assert self._file is not None
-        with self._file.lease() as fd:
-            read_exactly(fd, memory, self.offset_of(plane, first), self.name)
-        return np.frombuffer(memory, dtype=self.dtype).reshape(last - first, n_columns)
+        rows = np.frombuffer(memory, dtype=self.dtype).reshape(last - first, n_columns)
+        return [(self.offset_of(plane, first), memory)], rows
 
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Array:
-        """Read rows [first, last) of every plane into `scratch`."""
+    def spans(self, first: int, last: int, scratch: Scratch) -> tuple[list[Span], Array]:
+        """Return the bytes of rows [first, last) of every plane, and the array that they fill."""
         n_columns = self.shape[-1]
         plane_bytes = (last - first) * n_columns * self.dtype.itemsize
         memory = scratch.take(plane_bytes * self.n_planes)
-        assert self._file is not None
-        with self._file.lease() as fd:
-            for plane in range(self.n_planes):
-                read_exactly(
-                    fd,
-                    memory[plane * plane_bytes : (plane + 1) * plane_bytes],
-                    self.offset_of(plane, first),
-                    self.name,
-                )
+        spans = [
+            (
+                self.offset_of(plane, first),
+                memory[plane * plane_bytes : (plane + 1) * plane_bytes],
+            )
+            for plane in range(self.n_planes)
+        ]
         rows = np.frombuffer(memory, dtype=self.dtype)
-        return rows.reshape(*self.shape[:-2], last - first, n_columns)
+        return spans, rows.reshape(*self.shape[:-2], last - first, n_columns)
+
+    def read_rows(self, first: int, last: int, scratch: Scratch) -> Array:
+        """Read rows [first, last) of every plane into `scratch`."""
+        spans, rows = self.spans(first, last, scratch)
+        assert self._source is not None
+        self._source.read(spans)
+        return rows
 
 
 class _SectionArray:
@@ -177,6 +183,8 @@ class FitsExposure:
         The primary header.
     metadata : Metadata
         What the headers say.
+    source : Source
+        The file's bytes.
     same_as : tuple
         Device and number of the file.
     extents : list of Extent
@@ -198,19 +206,19 @@ class FitsExposure:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.name = self.path.name
-        self.file, self.same_as = _open_plain(self.path)
+        self.source: Source = open_source(self.path)
         # Opened where an array is to be decompressed, scaled or converted.
         self._hdus: fits.HDUList | None = None
         self._lock = Lock()
         try:
-            with _damage_told(self.path), self.file.lease() as fd:
-                self._examine(fd)
+            with _damage_told(self.path):
+                self._examine()
         except BaseException:
             self.close()
             raise
 
-    def _examine(self, fd: int) -> None:
-        self.extents = read_layout(fd, self.path)
+    def _examine(self) -> None:
+        self.extents = read_layout(self.source)
         self.header = self.extents[0].header
 
         sci = self._find("SCI")
@@ -272,18 +280,12 @@ class FitsExposure:
             hdu = self._hdu(extent)
             return _SectionArray(hdu, str(self.path), self._lock, dq)
         shape = tuple(int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1))
-        return RawArray(self.file, str(self.path), extent.data_start, shape, dtype, int(zero))
+        return RawArray(self.source, extent.data_start, shape, dtype, int(zero))
 
     def _hdu(self, extent: Extent) -> Any:
         """Return astropy's object for an array that takes more than reading bytes."""
         if self._hdus is None:
-            with self.file.lease() as fd:
-                own = io.FileIO(os.dup(fd))
-            try:
-                self._hdus = fits.open(own, mode="readonly", memmap=False)
-            except BaseException:
-                own.close()
-                raise
+            self._hdus = fits.open(self.source.view(), mode="readonly", memmap=False)
         try:
             return self._hdus[self.extents.index(extent)]
         except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as error:
@@ -294,13 +296,43 @@ class FitsExposure:
 
     def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
         """Read rows [first, last) of SCI, ERR and DQ; valid until `scratch` is cleared."""
-        err = self.err if errors else None
-        return Rows(
-            self.sci.read_rows(first, last, scratch),
-            None if err is None else err.read_rows(first, last, scratch),
-            None if self.dq is None else self.dq.read_rows(first, last, scratch),
-            0 if self.dq is None else self.dq.flip,
-        )
+        readers = (self.sci, self.err if errors else None, self.dq)
+        sci, err, dq = self._read(readers, first, last, scratch)
+        assert sci is not None
+        return Rows(sci, err, dq, 0 if self.dq is None else self.dq.flip)
+
+    def read_plane_rows(
+        self, arrays: "dict[str, RawArray]", plane: int, first: int, last: int, scratch: Scratch
+    ) -> dict[str, Array]:
+        """Read rows [first, last) of one plane of several arrays, valid as of `read_rows`."""
+        spans: list[Span] = []
+        found = {}
+        for name, array in arrays.items():
+            more, found[name] = array.spans_of_plane(plane, first, last, scratch)
+            spans += more
+        self.source.read(spans)
+        return found
+
+    def _read(
+        self, readers: "Sequence[_ArrayReader | None]", first: int, last: int, scratch: Scratch
+    ) -> list[Array | None]:
+        """Read rows of several arrays; those that are plain bytes in one go."""
+        spans: list[Span] = []
+        found: list[Array | None] = []
+        for reader in readers:
+            if isinstance(reader, RawArray):
+                more, rows = reader.spans(first, last, scratch)
+                spans += more
+                found.append(rows)
+            else:
+                found.append(None if reader is None else reader.read_rows(first, last, scratch))
+        self.source.read(spans)
+        return found
+
+    @property
+    def same_as(self) -> tuple[int, int]:
+        """Device and number of the file."""
+        return self.source.stamp[:2]
 
     @cached_property
     def variances(self) -> "dict[str, _ArrayReader]":
@@ -321,10 +353,10 @@ class FitsExposure:
 
     def read_variances(self, first: int, last: int, scratch: Scratch) -> tuple[Array, Array]:
         """Read rows [first, last) of VAR_POISSON and VAR_RNOISE, as `read_rows` does."""
-        poisson, rnoise = (
-            self.variances[name].read_rows(first, last, scratch)
-            for name in ("VAR_POISSON", "VAR_RNOISE")
-        )
+        readers = [self.variances[name] for name in ("VAR_POISSON", "VAR_RNOISE")]
+        poisson, rnoise = self._read(readers, first, last, scratch)
+        assert poisson is not None
+        assert rnoise is not None
         return poisson, rnoise
 
     def images(self, *, with_errors: bool) -> "dict[str, _ArrayReader]":
@@ -344,7 +376,7 @@ class FitsExposure:
         """Close the file."""
         if self._hdus is not None:
             self._hdus.close()
-        self.file.close()
+        self.source.close()
 
     def __enter__(self) -> Self:
         """Return the exposure, to be closed at the end of the block."""
@@ -371,63 +403,6 @@ def _damage_told(path: Path) -> Iterator[None]:
         raise ExposureError(
             f"{path}: not a FITS file that can be read ({first_line(error)}); fetch it again"
         ) from error
-
-
-def read_exactly(fd: int, memory: memoryview, offset: int, name: str) -> None:
-    """Fill `memory` from `offset` of an open file, or raise ExposureError."""
-    while memory:
-        try:
-            n_read = os.preadv(fd, [memory], offset)
-        except OSError as error:
-            raise ExposureError(f"{name}: reading failed ({error.strerror})") from error
-        if n_read == 0:
-            raise ExposureError(
-                f"{name}: the file ended at byte {offset} while it was read; "
-                "was it being written? Fetch it again"
-            )
-        memory = memory[n_read:]
-        offset += n_read
-
-
-def _open_plain(path: Path) -> tuple[InputFile, tuple[int, int]]:
-    """Open a file unbuffered; a gzipped one as an unzipped temporary copy.
-
-    Also returns what tells the file itself from others: its device and number.
-    """
-    try:
-        file = path.open("rb", buffering=0)
-        try:
-            status = os.fstat(file.fileno())
-            zipped = os.pread(file.fileno(), 2, 0) == _GZIP_MAGIC
-        except BaseException:
-            file.close()
-            raise
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{path}: no such file; check the name") from error
-    except OSError as error:
-        raise ExposureError(
-            f"{path}: cannot be read ({error.strerror}); expected a FITS file"
-        ) from error
-    same_as = (status.st_dev, status.st_ino)
-    if not zipped:
-        return InputFile(file, path), same_as
-    with file:
-        plain = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (returned open)
-        try:
-            with gzip.open(file) as unzipped:
-                shutil.copyfileobj(unzipped, plain, 2**20)
-        except (OSError, EOFError, zlib.error) as error:
-            plain.close()
-            remedy = "fetch it again"
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                remedy = f"make room in {tempfile.gettempdir()}, or set TMPDIR to another folder"
-            raise ExposureError(
-                f"{path}: cannot be unzipped ({first_line(error)}); {remedy}"
-            ) from error
-        except BaseException:
-            plain.close()
-            raise
-    return InputFile(plain, None), same_as
 
 
 def _metadata(primary: fits.Header, sci: fits.Header, path: Path) -> Metadata:

@@ -16,8 +16,8 @@ import numpy as np
 from astropy.io import fits
 
 from offsky.arrays import Array
-from offsky.errors import ExposureError
-from offsky.io.fits import FitsExposure, RawArray, read_exactly
+from offsky.io.fits import FitsExposure, RawArray
+from offsky.io.source import write_exactly
 from offsky.subtraction import PLAIN, Subtraction, TargetRows, count_unknown_errors, subtract_rows
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Scratch
@@ -97,7 +97,7 @@ class FitsCopy:
                 position = self._copy(extent.data_start, extent.end, position)
             else:
                 self._arrays[extent.name] = RawArray(
-                    None, owned.name, position, owned.shape, owned.dtype.str, owned.flip
+                    None, position, owned.shape, owned.dtype.str, owned.flip
                 )
                 position = self._copy(
                     extent.data_start + owned.n_bytes, extent.end, position + owned.n_bytes
@@ -116,11 +116,9 @@ class FitsCopy:
     def copy_rest(self) -> None:
         """Copy everything that does not change."""
         for position, cards in self._headers:
-            _write_exactly(self._file.fileno(), cards, position)
-        name = str(self._target.path)
-        with self._target.file.lease() as fd:
-            for source, destination, length in self._spans:
-                _copy_span(fd, self._file.fileno(), source, destination, length, name)
+            write_exactly(self._file.fileno(), cards, position)
+        for start, destination, length in self._spans:
+            self._target.source.copy(start, length, self._file.fileno(), destination)
         self._begin_flush()
 
     @property
@@ -136,10 +134,7 @@ class FitsCopy:
         scratch = _own.scratch
         for plane in range(self._owned["SCI"].n_planes):
             scratch.clear()
-            rows = {
-                name: array.read_plane_rows(plane, first, last, scratch)
-                for name, array in self._owned.items()
-            }
+            rows = self._target.read_plane_rows(self._owned, plane, first, last, scratch)
             target = TargetRows.of(rows, self._owned["DQ"].flip)
             result = subtract_rows(target, average, how, in_place=True)
             for name in self._owned:
@@ -156,7 +151,7 @@ class FitsCopy:
 
     def _write_rows(self, name: str, plane: int, first: int, rows: Array) -> None:
         array = self._arrays[name]
-        _write_exactly(
+        write_exactly(
             self._file.fileno(),
             rows.reshape(-1).view(np.uint8).data,
             array.offset_of(plane, first),
@@ -167,7 +162,7 @@ class FitsCopy:
         cards = _card_bytes(self._header)
         if len(cards) != self._header_bytes:
             raise AssertionError("the primary header changed its length after it was laid out")
-        _write_exactly(self._file.fileno(), cards, 0)
+        write_exactly(self._file.fileno(), cards, 0)
         for flush in self._flushes:
             # An error of the disk is told once, to whoever asks first.
             flush.result()
@@ -194,32 +189,3 @@ def _owned_by(target: FitsExposure, how: Subtraction) -> dict[str, RawArray]:
 def _card_bytes(header: fits.Header) -> bytes:
     """Return a header as it stands in a file, padded to whole blocks."""
     return bytes(header.tostring().encode("ascii"))
-
-
-def _copy_span(
-    source: int, destination: int, start: int, position: int, length: int, name: str
-) -> None:
-    """Copy bytes between files, inside the system where it can."""
-    while length:
-        try:
-            n_copied = os.copy_file_range(source, destination, length, start, position)
-        except (AttributeError, OSError):
-            # Not on this system, or not between these file systems.
-            break
-        if n_copied == 0:
-            raise ExposureError(f"{name}: the file ended while it was copied; fetch it again")
-        start, position, length = start + n_copied, position + n_copied, length - n_copied
-    memory = memoryview(bytearray(min(length, 2**20)))
-    while length:
-        piece = memory[: min(length, len(memory))]
-        read_exactly(source, piece, start, name)
-        _write_exactly(destination, piece, position)
-        start, position, length = start + len(piece), position + len(piece), length - len(piece)
-
-
-def _write_exactly(fd: int, data: bytes | memoryview, position: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        n_written = os.pwrite(fd, rest, position)
-        rest = rest[n_written:]
-        position += n_written

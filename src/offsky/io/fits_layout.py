@@ -5,7 +5,6 @@ three times as long to make, are left for the files that need them.
 """
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from pathlib import Path
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 
-from offsky.errors import ExposureError
+from offsky.errors import ExposureError, first_line
+from offsky.io.source import Source
 
 _BLOCK = 2880  # bytes; every header and every array fills whole ones
 
@@ -41,15 +41,13 @@ class Extent:
         return "ZIMAGE" in self.header and bool(self.header["ZIMAGE"])
 
 
-def read_layout(fd: int, path: Path) -> list[Extent]:
-    """Read all headers of an open file.
+def read_layout(source: Source) -> list[Extent]:
+    """Read all headers of a file.
 
     Parameters
     ----------
-    fd : int
-        The file, unzipped.
-    path : Path
-        What messages call it.
+    source : Source
+        The file.
 
     Returns
     -------
@@ -62,10 +60,9 @@ def read_layout(fd: int, path: Path) -> list[Extent]:
         If it is not FITS, or not whole.
     """
     extents: list[Extent] = []
-    size, end = os.fstat(fd).st_size, 0
-    # A position of our own: reads of pixels never move it.
-    with io.FileIO(os.dup(fd)) as file:
-        while end < size and os.pread(fd, 8, end) == (b"XTENSION" if extents else b"SIMPLE  "):
+    path, size, end = source.name, source.size, 0
+    with source.view() as file:
+        while end < size and source.peek(end, 8) == (b"XTENSION" if extents else b"SIMPLE  "):
             try:
                 extents.append(_read_extent(file, end, primary=not extents))
             except (OSError, ValueError, TypeError, KeyError, VerifyError) as error:
@@ -83,7 +80,7 @@ def read_layout(fd: int, path: Path) -> list[Extent]:
             f"{path}: the file is cut short, {size} bytes where its headers promise {end}; "
             "fetch it again"
         )
-    if os.pread(fd, _BLOCK, end).strip(b"\0 "):
+    if source.peek(end, _BLOCK).strip(b"\0 "):
         raise ExposureError(
             f"{path}: the file is damaged or cut short, the last {size - end} bytes are no "
             "FITS extension; fetch it again"
@@ -91,7 +88,7 @@ def read_layout(fd: int, path: Path) -> list[Extent]:
     return extents
 
 
-def _read_extent(file: io.FileIO, start: int, *, primary: bool) -> Extent:
+def _read_extent(file: io.RawIOBase, start: int, *, primary: bool) -> Extent:
     file.seek(start)
     with warnings.catch_warnings():
         # Oddities that astropy mends or remarks upon are not ours.
@@ -113,8 +110,3 @@ def header_damage_told(path: Path) -> Iterator[None]:
         raise ExposureError(
             f"{path}: its primary header is damaged ({first_line(error)}); fetch the file again"
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a message, without its full stop."""
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")

@@ -11,9 +11,8 @@ import numpy as np
 from astropy.io import fits
 
 from offsky.arrays import as_flags, as_samples
-from offsky.errors import ExposureError
+from offsky.errors import ExposureError, first_line
 from offsky.io.fits import FitsExposure
-from offsky.io.fits_layout import first_line
 from offsky.subtraction import Subtraction, TargetRows, count_unknown_errors, subtract_rows
 from offsky.values.average import ClippedMean
 
