@@ -1,36 +1,26 @@
-"""Files in, a file out, in bounded memory: `subtract_file` and `average_file`."""
+"""Files in, files out: `subtract_file`, `subtract_association` and `average_file`."""
 
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from offsky.choices import Changes, choose_options
-from offsky.combine.blocks import Progress
 from offsky.combine.planes import count_threads
-from offsky.combine.whole import assemble
-from offsky.engine.prepare import find_scale, fits_scale, prepare
+from offsky.engine.make import make
+from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.errors import OffskyError, OutputError, ParameterError
-from offsky.io.cards import Provenance, average_metadata, input_records
-from offsky.io.files import opened
-from offsky.io.fits import FitsExposure
-from offsky.io.fits_average import set_cards, write_average
-from offsky.io.fits_copy import FitsCopy
-from offsky.io.mask import apply_masks
-from offsky.io.models import is_asdf
-from offsky.io.names import combined_name, output_name
-from offsky.io.output import atomic_output, check_output
-from offsky.io.product import new_header, start_copy, subtract_whole
-from offsky.measure.weights import weigh
+from offsky.io.average_product import FileAverage
+from offsky.io.mask import masks_for
+from offsky.io.names import combined_name, is_asdf, product_root
+from offsky.io.product import FileProduct, named_by_shape
 from offsky.options import Options
-from offsky.outcome import Outcome, completed, skipped
-from offsky.selection.choose import check_target, choose_backgrounds, warn_of_gaps
+from offsky.outcome import Outcome, gaps
 from offsky.selection.suitability import Policy
-from offsky.subtraction import Subtraction
+from offsky.sizes import as_bytes
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +30,16 @@ StrPath = str | os.PathLike[str]
 def subtract_file(
     target_path: StrPath,
     background_paths: Sequence[StrPath],
-    output_path: StrPath,
+    output_path: StrPath | None = None,
     *,
     profile: str = "jwst",
     options: Options | None = None,
     overwrite: bool = False,
     force: bool = False,
     combined_path: StrPath | None = None,
-    masks: Sequence[StrPath | None] = (),
+    masks: Sequence[Any] | Mapping[str, Any] = (),
+    mask_dir: StrPath | None = None,
+    memory: int | str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     **changes: Unpack[Changes],
@@ -67,9 +59,10 @@ def subtract_file(
     background_paths : sequence of path-like
         The exposures to average. With none, the output is a copy with the status
         SKIPPED.
-    output_path : path-like
+    output_path : path-like or None
         The file to write; it appears whole or not at all, and never replaces an
-        input.
+        input. None for the target's name with ``_bsub`` (cubes: ``_bsubints``) in the current
+        directory.
     profile : str
         The set of options to begin with: "jwst" or "offsky".
     options : Options or None
@@ -80,10 +73,16 @@ def subtract_file(
         Go on, with a warning, where backgrounds are of another configuration, are
         given twice, or the target has been subtracted before.
     combined_path : path-like or None
-        Where to write the average itself; None for nowhere.
-    masks : sequence of (path-like or None)
-        For each background in turn a FITS image of its shape, not zero where it is to
-        be left out, or None. Empty for no masks.
+        Where to write the average itself, as ASDF where the name ends in ``.asdf``, else as
+        FITS; None for nowhere.
+    masks : sequence or dict
+        Masks of backgrounds: one for each background in turn, or by the backgrounds' names.
+        A mask is a FITS image or an array of the background's (ny, nx), not zero where
+        samples are left out; None is no mask.
+    mask_dir : path-like or None
+        A folder in which the mask of ``<root>_rate.fits`` is ``<root>_mask.fits``.
+    memory : int, str or None
+        Most memory of the process, in bytes or as "250M" (M is 2**20); None for no limit.
     threads : int or None
         Threads to use; None for one a core. The result does not depend on it.
     progress : callable or None
@@ -95,12 +94,12 @@ def subtract_file(
     Returns
     -------
     Outcome
-        What was used, rejected and written.
+        The backgrounds used, the samples rejected and the files written.
 
     Raises
     ------
     ParameterError
-        For parameters out of range.
+        For parameters out of range, or a memory limit that does not suffice.
     ExposureError
         For an input that is missing, damaged or does not fit.
     OutputError
@@ -108,99 +107,23 @@ def subtract_file(
     """
     started = time.perf_counter()
     chosen = choose_options(profile, options, changes)
-    n_threads = count_threads(threads)
-    target_file, output = Path(target_path), Path(output_path)
-    background_files = [Path(path) for path in background_paths]
+    target, backgrounds = Path(target_path), [Path(path) for path in background_paths]
+    output = None if output_path is None else Path(output_path)
     combined = None if combined_path is None else Path(combined_path)
-    for path in (output, combined):
-        if path is not None:
-            check_output(path, inputs=[target_file, *background_files], overwrite=overwrite)
-    if combined is not None and combined.resolve() == output.resolve():
+    if combined is not None and output is not None and combined.resolve() == output.resolve():
         raise OutputError(
             f"{output}: is named for the result and for the average; choose another name for one"
         )
-
-    if is_asdf(target_file) or is_asdf(output):
-        from offsky.models import subtract_model_file
-
-        outcome = subtract_model_file(
-            target_file,
-            background_files,
-            output,
-            options=chosen,
-            overwrite=overwrite,
-            policy=Policy(force=force),
-            combined=combined,
-            masks=masks,
-            threads=n_threads,
-            progress=progress,
-        )
-        return replace(outcome, elapsed_s=time.perf_counter() - started)
-
-    propagate = chosen.errors == "propagate"
-    with (
-        FitsExposure(target_file) as target,
-        opened(background_files, variances=propagate) as backgrounds,
-    ):
-        check_target(target)
-        choice = choose_backgrounds(
-            target, apply_masks(backgrounds, masks), policy=Policy(force=force), options=chosen
-        )
-        provenance = Provenance(choice.names, chosen)
-        with atomic_output(output, overwrite=overwrite) as part:
-            header = new_header(target, output, provenance if choice.exposures else None)
-            if not choice.exposures:
-                log.warning("%s: no background to subtract; the output is a copy", target.name)
-                with closing(FitsCopy(target, part, header, None)) as unchanged:
-                    unchanged.copy_rest()
-                    unchanged.finish()
-                elapsed = time.perf_counter() - started
-                return skipped(target.name, choice.dropped, str(output), elapsed, chosen)
-
-            exposures = prepare(choice.exposures, chosen, threads=n_threads)
-            with closing(start_copy(target, part, header, Subtraction.of(chosen))) as copy:
-                assembled = assemble(
-                    exposures,
-                    options=chosen,
-                    threads=n_threads,
-                    whole=combined is not None or fits_scale(chosen),
-                    weights=weigh(exposures, chosen, n_threads),
-                    consume=None if fits_scale(chosen) else copy.subtract,
-                    alongside=[copy.copy_rest],
-                    progress=progress,
-                )
-                scale = find_scale(target, assembled.average, chosen)
-                if fits_scale(chosen):
-                    copy.scale = scale.factor
-                    subtract_whole(copy, target.shape[-2], assembled.average)
-                provenance = provenance.with_results(assembled, scale)
-                set_cards(header, provenance)
-                copy.finish()
-            if combined is not None:
-                with atomic_output(combined, overwrite=overwrite) as combined_part:
-                    write_average(
-                        combined_part,
-                        combined.name,
-                        assembled.average,
-                        provenance,
-                        input_records(choice.verdicts, assembled),
-                        like=target,
-                        metadata=average_metadata(target.metadata, choice.metadata),
-                    )
-    warn_of_gaps(assembled, chosen, copy.n_err_unknown)
-    return completed(
-        assembled,
-        target=target.name,
-        backgrounds=choice.names,
-        dropped=choice.dropped,
-        output=str(output),
-        combined=None if combined is None else str(combined),
-        unit=target.metadata.unit or choice.exposures[0].metadata.unit,
-        elapsed_s=time.perf_counter() - started,
-        options=chosen,
-        n_err_unknown=copy.n_err_unknown,
-        scale=scale,
+    name_of = named_by_shape(Path(), product_root(target), asdf=is_asdf(target))
+    order = Order(
+        target=target,
+        backgrounds=tuple(backgrounds),
+        product=FileProduct(output, overwrite=overwrite, name_of=name_of),
+        combined=None if combined is None else FileAverage(combined, overwrite=overwrite),
+        masks=found_masks(backgrounds, masks, mask_dir),
+        policy=Policy(force=force),
     )
+    return _made(order, chosen, _limits(threads, memory), progress, started)
 
 
 def subtract_association(
@@ -213,11 +136,17 @@ def subtract_association(
     force: bool = False,
     save_combined: bool = False,
     allow_outside: bool = False,
+    masks: Mapping[str, Any] | None = None,
+    mask_dir: StrPath | None = None,
+    memory: int | str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     **changes: Unpack[Changes],
 ) -> Iterator[Outcome | OffskyError]:
     """Subtract backgrounds for every product of a level-2 association.
+
+    An average that products share is made once; products of the same exposures read
+    them together.
 
     Parameters
     ----------
@@ -229,14 +158,16 @@ def subtract_association(
         Also write each average, as ``<product name>_combinedbackground.fits``.
     allow_outside : bool
         Whether members may lie outside the association's folder.
-    profile, options, overwrite, force, threads, progress, changes
+    masks : dict or None
+        Masks by the names of their backgrounds.
+    profile, options, overwrite, force, mask_dir, memory, threads, progress, changes
         As for `subtract_file`.
 
     Yields
     ------
     Outcome or OffskyError
-        For each product in turn what came of it. The association itself and the names
-        of the outputs are checked before the first is begun.
+        For each product in turn its outcome, or what stopped it: a missing or broken member
+        stops the products that need it and no other.
 
     Raises
     ------
@@ -246,24 +177,54 @@ def subtract_association(
     from offsky.io.association import read_association
 
     chosen = choose_options(profile, options, changes)
+    limits = _limits(threads, memory)
     folder = Path(output_directory)
     products = read_association(Path(association_path), allow_outside=allow_outside)
+    _refuse_unknown(masks or {}, [path for product in products for path in product.backgrounds])
+    orders = []
     for product in products:
-        try:
-            outcome: Outcome | OffskyError = subtract_file(
-                product.target,
-                product.backgrounds,
-                folder / output_name(product.target, root=product.name),
-                options=chosen,
-                overwrite=overwrite,
-                force=force,
-                combined_path=folder / combined_name(product.name) if save_combined else None,
-                threads=threads,
-                progress=progress,
+        asdf = is_asdf(product.target)
+        saved = folder / combined_name(product.name, asdf=asdf)
+        name_of = named_by_shape(folder, product.name, asdf=asdf)
+        own = {n: m for n, m in (masks or {}).items() if _names_one_of(n, product.backgrounds)}
+        orders.append(
+            Order(
+                name=product.name,
+                target=product.target,
+                backgrounds=tuple(product.backgrounds),
+                product=FileProduct(None, overwrite=overwrite, name_of=name_of),
+                combined=FileAverage(saved, overwrite=overwrite) if save_combined else None,
+                masks=found_masks(product.backgrounds, own, mask_dir),
+                policy=Policy(force=force),
             )
-        except OffskyError as error:
-            outcome = error
-        yield outcome
+        )
+    return _in_turn(orders, chosen, limits, progress)
+
+
+def _in_turn(
+    orders: Sequence[Order], options: Options, limits: Limits, progress: Progress | None
+) -> Iterator[Outcome | OffskyError]:
+    """Yield the outcome of each order in turn, whatever is finished first."""
+    waiting = {id(order): i for i, order in enumerate(orders)}
+    done: dict[int, Result] = {}
+    following = 0
+    for result in make(orders, options=options, limits=limits, progress=progress):
+        done[waiting[id(result.order)]] = result
+        while following in done:
+            yield _answer(done.pop(following))
+            following += 1
+
+
+def _answer(result: Result) -> Outcome | OffskyError:
+    """Return the outcome of a product, or the error that stopped it with its name."""
+    error = result.error
+    if error is None:
+        return _warned(result.succeeded())
+    if not isinstance(error, OffskyError):
+        raise error
+    if result.order.name and result.order.name not in str(error):
+        return type(error)(f"{result.order.name}: {error}")
+    return error
 
 
 def average_file(
@@ -274,7 +235,9 @@ def average_file(
     options: Options | None = None,
     overwrite: bool = False,
     force: bool = False,
-    masks: Sequence[StrPath | None] = (),
+    masks: Sequence[Any] | Mapping[str, Any] = (),
+    mask_dir: StrPath | None = None,
+    memory: int | str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     **changes: Unpack[Changes],
@@ -286,15 +249,15 @@ def average_file(
     background_paths : sequence of path-like
         The exposures to average, at least one.
     output_path : path-like
-        The FITS file to write, with SCI, ERR and DQ of shape (ny, nx). A pixel
-        without any sample is NaN in SCI and ERR.
-    profile, options, overwrite, force, masks, threads, progress, changes
+        The file to write, ASDF where its name ends in ``.asdf``, else FITS, with SCI, ERR and
+        DQ of shape (ny, nx). A pixel without any sample is NaN in SCI and ERR.
+    profile, options, overwrite, force, masks, mask_dir, memory, threads, progress, changes
         As for `subtract_file`.
 
     Returns
     -------
     Outcome
-        What was used, rejected and written.
+        The backgrounds used, the samples rejected and the file written.
 
     Raises
     ------
@@ -303,47 +266,58 @@ def average_file(
     """
     started = time.perf_counter()
     chosen = choose_options(profile, options, changes)
-    n_threads = count_threads(threads)
-    output = Path(output_path)
-    files = [Path(path) for path in background_paths]
-    if not files:
+    backgrounds = [Path(path) for path in background_paths]
+    if not backgrounds:
         raise ParameterError("no backgrounds to average; name at least one file")
-    if is_asdf(output):
-        raise ParameterError(f"{output}: an average is written as FITS; name it .fits")
-    check_output(output, inputs=files, overwrite=overwrite)
-    with opened(files, variances=chosen.errors == "propagate") as backgrounds:
-        choice = choose_backgrounds(
-            None, apply_masks(backgrounds, masks), policy=Policy(force=force), options=chosen
-        )
-        exposures = prepare(choice.exposures, chosen, threads=n_threads)
-        assembled = assemble(
-            exposures,
-            options=chosen,
-            threads=n_threads,
-            whole=True,
-            weights=weigh(exposures, chosen, n_threads),
-            progress=progress,
-        )
-        first = backgrounds[0]
-        with atomic_output(output, overwrite=overwrite) as part:
-            write_average(
-                part,
-                output.name,
-                assembled.average,
-                Provenance(choice.names, chosen).with_results(assembled),
-                input_records(choice.verdicts, assembled),
-                like=first if isinstance(first, FitsExposure) else None,
-                metadata=average_metadata(first.metadata, choice.metadata),
-            )
-    warn_of_gaps(assembled, chosen, target=False)
-    return completed(
-        assembled,
-        target=None,
-        backgrounds=choice.names,
-        dropped=choice.dropped,
-        output=str(output),
-        combined=None,
-        unit=first.metadata.unit,
-        elapsed_s=time.perf_counter() - started,
-        options=chosen,
+    order = Order(
+        backgrounds=tuple(backgrounds),
+        combined=FileAverage(Path(output_path), overwrite=overwrite),
+        masks=found_masks(backgrounds, masks, mask_dir),
+        policy=Policy(force=force),
     )
+    return _made(order, chosen, _limits(threads, memory), progress, started)
+
+
+def found_masks(
+    backgrounds: Sequence[Any],
+    masks: Sequence[Any] | Mapping[str, Any],
+    mask_dir: StrPath | None,
+) -> tuple[Any, ...]:
+    """Return the mask of each background file; log how many a folder has."""
+    found = masks_for(backgrounds, masks, mask_dir, name_of=lambda path: Path(path).name)
+    if mask_dir is not None:
+        n_found = sum(mask is not None for mask in found)
+        log.info("%s: masks of %d of %d backgrounds", mask_dir, n_found, len(backgrounds))
+    return found
+
+
+def _names_one_of(name: Any, backgrounds: Sequence[Path]) -> bool:
+    wanted = Path(name).absolute()
+    return any(path.name == str(name) or path.absolute() == wanted for path in backgrounds)
+
+
+def _refuse_unknown(masks: Mapping[str, Any], backgrounds: Sequence[Path]) -> None:
+    for name in masks:
+        if not _names_one_of(name, backgrounds):
+            raise ParameterError(
+                f"mask for {name!r}: no background of the association has this name or path"
+            )
+
+
+def _limits(threads: int | None, memory: int | str | None) -> Limits:
+    return Limits(count_threads(threads), None if memory is None else as_bytes(memory))
+
+
+def _made(
+    order: Order, options: Options, limits: Limits, progress: Progress | None, started: float
+) -> Outcome:
+    """Make one order; raise what stopped it."""
+    (result,) = make([order], options=options, limits=limits, progress=progress)
+    outcome = replace(result.succeeded(), elapsed_s=time.perf_counter() - started)
+    return _warned(outcome)
+
+
+def _warned(outcome: Outcome) -> Outcome:
+    for warning in gaps(outcome):
+        log.warning("%s", warning)
+    return outcome

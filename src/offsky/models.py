@@ -2,43 +2,25 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import EllipsisType
 from typing import Any, Unpack
 
-import numpy as np
-
 from offsky.choices import FurtherChanges, choose_options
-from offsky.combine.blocks import Progress
 from offsky.combine.planes import count_threads
-from offsky.combine.whole import Assembled, assemble
-from offsky.engine.prepare import find_scale, fits_scale, prepare
-from offsky.errors import OutputError, ParameterError
-from offsky.io.cards import Provenance, average_metadata, input_records
-from offsky.io.files import open_exposure
-from offsky.io.fits_average import INPUTS_EXTENSION, KEPT_EXTENSION, inputs_table
-from offsky.io.mask import apply_masks
-from offsky.io.models import error_arrays, model_exposure, model_name, open_model
-from offsky.io.output import atomic_output
-from offsky.measure.weights import weigh
+from offsky.engine.make import make
+from offsky.engine.order import Limits, Order, Progress, Result
+from offsky.errors import ParameterError
+from offsky.io.average_product import FileAverage
+from offsky.io.mask import masks_for
+from offsky.io.model_product import ModelAverage, ModelProduct
+from offsky.io.models import model_name, open_model
 from offsky.options import Options
-from offsky.outcome import COMPLETE, SKIPPED, Outcome, completed, skipped
-from offsky.selection.choose import Choice, check_target, choose_backgrounds, warn_of_gaps
+from offsky.outcome import Outcome, gaps
 from offsky.selection.suitability import Policy
-from offsky.subtraction import (
-    Subtraction,
-    TargetRows,
-    TargetScale,
-    count_unknown_errors,
-    subtract_rows,
-)
-from offsky.values.average import ClippedMean
-from offsky.values.exposure import Exposure
-from offsky.values.metadata import MODEL_PATHS, Metadata
+from offsky.sizes import as_bytes
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +37,13 @@ def subtract(
     *,
     profile: str = "jwst",
     options: Options | None = None,
-    masks: Sequence[Any] = (),
+    masks: Sequence[Any] | Mapping[str, Any] = (),
+    mask_dir: StrPath | None = None,
+    combined_path: StrPath | None = None,
+    overwrite: bool = False,
+    memory: int | str | None = None,
+    progress: Progress | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
     **changes: Unpack[FurtherChanges],
 ) -> Any:
     """Subtract the average of background exposures from a target exposure.
@@ -82,9 +70,24 @@ def subtract(
         The set of options to begin with: "jwst" or "offsky".
     options : Options or None
         Options to begin with instead.
-    masks : sequence of (path-like, array_like or None)
-        For each background in turn an image of its (ny, nx), or a FITS file with one,
-        not zero where it is to be left out; or None. Empty for no masks.
+    masks : sequence or dict
+        Masks of backgrounds: one for each background in turn, or by the backgrounds' names.
+        A mask is a FITS image or an array of the background's (ny, nx), not zero where
+        samples are left out; None is no mask.
+    mask_dir : path-like or None
+        A folder in which the mask of ``<root>_rate.fits`` is ``<root>_mask.fits``.
+    combined_path : path-like or None
+        Where to write the average itself, as ASDF where the name ends in ``.asdf``, else as
+        FITS; None for nowhere.
+    overwrite : bool
+        Whether that file may replace an existing one.
+    memory : int, str or None
+        Most memory of the process beside the models, in bytes or as "250M" (M is 2**20);
+        None for no limit.
+    progress : callable or None
+        Called with the number of rows just done and that of all.
+    on_outcome : callable or None
+        Called with the `Outcome`: the backgrounds used, the samples rejected, and so on.
     **changes
         Options by name, such as ``errors="propagate"``, which win over those: the
         fields of `Options`.
@@ -95,26 +98,32 @@ def subtract(
         A new model of the target's own type: ``data`` minus the average in every
         plane, ``dq`` OR the average's, ``err`` as it was (unless options say
         otherwise); ``meta.cal_step.bkg_subtract`` COMPLETE. Where no background has
-        a sample left, ``data`` stays as it is, or is NaN; the number of such pixels is the keyword
-        OFFNUNCV in ``extra_fits``.
+        a sample left, ``data`` stays as it is, or is NaN; the number of such pixels is the
+        keyword OFFNUNCV in ``extra_fits``.
 
     Raises
     ------
     ParameterError
-        For parameters out of range.
+        For parameters out of range, or a memory limit that does not suffice.
     ExposureError
         For an input that is missing, damaged or does not fit.
+    OutputError
+        For an average that cannot be written.
     """
     chosen = choose_options(profile, options, changes, sigma=sigma, maxiters=maxiters)
     with _opened_model(target) as model:
-        return subtract_model(
-            model,
-            backgrounds,
-            options=chosen,
-            threads=count_threads(threads),
+        combined = None
+        if combined_path is not None:
+            combined = FileAverage(Path(combined_path), overwrite=overwrite)
+        order = Order(
+            target=model,
+            backgrounds=tuple(backgrounds),
+            product=ModelProduct(model),
+            combined=combined,
+            masks=found_masks(backgrounds, masks, mask_dir),
             policy=Policy(force=force),
-            masks=masks,
-        ).model
+        )
+        return made(order, chosen, threads, memory, progress, on_outcome).product
 
 
 def average(
@@ -126,7 +135,11 @@ def average(
     *,
     profile: str = "jwst",
     options: Options | None = None,
-    masks: Sequence[Any] = (),
+    masks: Sequence[Any] | Mapping[str, Any] = (),
+    mask_dir: StrPath | None = None,
+    memory: int | str | None = None,
+    progress: Progress | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
     **changes: Unpack[FurtherChanges],
 ) -> Any:
     """Average background exposures, rejecting outliers pixel by pixel.
@@ -135,7 +148,9 @@ def average(
     ----------
     backgrounds : sequence of JwstDataModel or path-like
         At least one; images and cubes in any mixture. Not changed.
-    sigma, maxiters, threads, force, profile, options, masks, changes
+    sigma, maxiters, threads, force, profile, options, masks, mask_dir, memory, progress
+        As for `subtract`.
+    on_outcome, changes
         As for `subtract`.
 
     Returns
@@ -158,272 +173,63 @@ def average(
     integrations in the same way.
     """
     chosen = choose_options(profile, options, changes, sigma=sigma, maxiters=maxiters)
-    n_threads = count_threads(threads)
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
-    with _opened(backgrounds, variances=chosen.errors == "propagate") as exposures:
-        choice = choose_backgrounds(
-            None, apply_masks(exposures, masks), policy=Policy(force=force), options=chosen
-        )
-        prepared = prepare(choice.exposures, chosen, threads=n_threads)
-        assembled = assemble(
-            prepared,
-            options=chosen,
-            threads=n_threads,
-            whole=True,
-            weights=weigh(prepared, chosen, n_threads),
-        )
-        warn_of_gaps(assembled, chosen, target=False)
-        provenance = Provenance(choice.names, chosen)
-        first = exposures[0].metadata
-        return _new_average(
-            None,
-            average_metadata(first, choice.metadata),
-            assembled,
-            provenance.with_results(assembled),
-            choice,
-        )
-
-
-def average_model(subtracted: "SubtractedModel", template: Any) -> Any:
-    """Return the average that was subtracted as an exposure in its own right.
-
-    Parameters
-    ----------
-    subtracted : SubtractedModel
-        Made with ``whole=True``.
-    template : JwstDataModel
-        The target, for its metadata; not changed.
-
-    Returns
-    -------
-    ImageModel
-        ``data``, ``err`` and ``dq``; the number of samples kept and the table of
-        inputs in ``extra_fits``.
-    """
-    assert subtracted.assembled is not None
-    metadata = model_exposure(template).metadata
-    return _new_average(
-        template,
-        average_metadata(metadata, subtracted.choice.metadata),
-        subtracted.assembled,
-        subtracted.provenance,
-        subtracted.choice,
+    order = Order(
+        backgrounds=tuple(backgrounds),
+        combined=ModelAverage(),
+        masks=found_masks(backgrounds, masks, mask_dir),
+        policy=Policy(force=force),
     )
+    return made(order, chosen, threads, memory, progress, on_outcome).combined
 
 
-def subtract_model_file(
-    target: Path,
-    backgrounds: Sequence[Path],
-    output: Path,
-    *,
+def made(
+    order: Order,
     options: Options,
-    overwrite: bool,
-    policy: Policy,
-    combined: Path | None,
-    threads: int,
-    progress: Progress | None,
-    masks: Sequence[StrPath | None] = (),
-) -> Outcome:
-    """Do the work of `subtract_file` where the target or the output is ASDF."""
-    if combined is not None:
-        raise ParameterError("the average of an ASDF target is not saved; use offsky average")
-    kind = Path(output.name.removesuffix(".gz")).suffix.lower()
-    if kind not in (".asdf", ".fits"):
-        raise OutputError(f"{output}: the format is told by the name; end it in .asdf or .fits")
-    with open_model(target) as model, atomic_output(output, overwrite=overwrite) as part:
-        subtracted = subtract_model(
-            model,
-            backgrounds,
-            options=options,
-            threads=threads,
-            policy=policy,
-            masks=masks,
-            progress=progress,
-        )
-        # stdatamodels chooses the format by the name, and writes the name into the
-        # file: save under the final one, in a folder beside.
-        folder = TemporaryDirectory(dir=output.parent, prefix=".offsky")
-        with closing(subtracted.model), folder as name:
-            saved = Path(name) / output.name.removesuffix(".gz")
-            subtracted.model.save(os.fspath(saved))
-            saved.replace(part)
-    dropped = subtracted.choice.dropped
-    if subtracted.assembled is None:
-        return skipped(target.name, dropped, str(output), 0.0, options)
-    return completed(
-        subtracted.assembled,
-        target=target.name,
-        backgrounds=subtracted.choice.names,
-        dropped=dropped,
-        output=str(output),
-        combined=None,
-        unit=subtracted.choice.exposures[0].metadata.unit,
-        elapsed_s=0.0,
-        options=options,
-        n_err_unknown=subtracted.n_err_unknown,
-        scale=subtracted.scale,
-    )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SubtractedModel:
-    """A subtracted copy of a data model, and what it was made with.
-
-    Attributes
-    ----------
-    model : JwstDataModel
-        The copy.
-    choice : Choice
-        The backgrounds and their fate.
-    assembled : Assembled or None
-        The average; None where nothing was subtracted.
-    provenance : Provenance
-        What the products record.
-    n_err_unknown : int
-        Pixels whose average has no known error, where errors are propagated.
-    scale : TargetScale
-        The factor on the average.
-    """
-
-    model: Any
-    choice: Choice
-    assembled: Assembled | None
-    provenance: Provenance
-    n_err_unknown: int = 0
-    scale: TargetScale = TargetScale(1.0)  # noqa: RUF009 (frozen)
-
-
-def subtract_model(
-    target: Any,
-    backgrounds: Sequence[Any],
-    *,
-    options: Options,
-    threads: int,
-    policy: Policy,
-    whole: bool = False,
-    in_place: bool = False,
-    masks: Sequence[Any] = (),
+    threads: int | None,
+    memory: int | str | None,
     progress: Progress | None = None,
-) -> SubtractedModel:
-    """Do the work of `subtract` on an open model.
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> Result:
+    """Make one order; raise what stopped it.
 
     Parameters
     ----------
-    target, backgrounds, threads
-        As for `subtract`.
+    order : Order
+        The order.
     options : Options
-        How to average and subtract.
-    policy : Policy
-        How strict to be with the backgrounds.
-    whole : bool
-        Keep the whole average, to be saved.
-    in_place : bool
-        Change the target itself, for whom a copy has been made already.
-    masks : sequence
+        How it is made.
+    threads, memory, progress, on_outcome
         As for `subtract`.
-    progress : callable or None
-        Called with the number of rows just done and that of all.
-
-    Returns
-    -------
-    SubtractedModel
     """
-    how = Subtraction.of(options)
-    exposure = model_exposure(target, variances=how.propagate)
-    check_target(exposure)
-    with _opened(backgrounds, variances=how.propagate) as exposures:
-        choice = choose_backgrounds(
-            exposure, apply_masks(exposures, masks), policy=policy, options=options
-        )
-        provenance = Provenance(choice.names, options)
-        result = target if in_place else target.copy()
-        if not choice.exposures:
-            log.warning("%s: no background to subtract", exposure.name)
-            result.meta.cal_step.bkg_subtract = SKIPPED
-            return SubtractedModel(result, choice, None, provenance)
-        images = _own_images(result, with_errors=how.changes_errors)
-        n_unknown: list[int] = []
-
-        def consume(first: int, last: int, block: ClippedMean) -> None:
-            rows = (..., slice(first, last), slice(None))
-            before = TargetRows.of({name: image[rows] for name, image in images.items()})
-            after = subtract_rows(before, block, how)
-            for name, image in images.items():
-                image[rows] = after.image(name)
-            if how.propagate:
-                n_unknown.append(count_unknown_errors(block))
-
-        prepared = prepare(choice.exposures, options, threads=threads)
-        assembled = assemble(
-            prepared,
-            options=options,
-            threads=threads,
-            whole=whole or fits_scale(options),
-            weights=weigh(prepared, options, threads),
-            consume=None if fits_scale(options) else consume,
-            progress=progress,
-        )
-        scale = find_scale(exposure, assembled.average, options)
-        if fits_scale(options):
-            how = replace(how, scale=scale.factor)
-            consume(0, exposure.shape[-2], assembled.average)
-    warn_of_gaps(assembled, options, sum(n_unknown))
-    provenance = provenance.with_results(assembled, scale)
-    _record(result, provenance)
-    result.meta.cal_step.bkg_subtract = COMPLETE
-    return SubtractedModel(result, choice, assembled, provenance, sum(n_unknown), scale)
+    limits = Limits(count_threads(threads), None if memory is None else as_bytes(memory))
+    (result,) = make([order], options=options, limits=limits, progress=progress)
+    outcome = result.succeeded()
+    for warning in gaps(outcome):
+        log.warning("%s", warning)
+    if on_outcome is not None:
+        on_outcome(outcome)
+    return result
 
 
-def _own_images(model: Any, *, with_errors: bool) -> dict[str, np.ndarray]:
-    """Give a model arrays that may be written to; return what is subtracted from, by name."""
-    model.data, model.dq = np.array(model.data), np.array(model.dq)
-    images = {"sci": model.data, "dq": model.dq}
-    for name in error_arrays(model, model.data.shape) if with_errors else ():
-        model[name] = np.array(model[name])
-        images[name] = model[name]
-    return images
+def found_masks(
+    backgrounds: Sequence[Any],
+    masks: Sequence[Any] | Mapping[str, Any],
+    mask_dir: StrPath | None,
+) -> tuple[Any, ...]:
+    """Return the mask of each background; log how many a folder has."""
+    found = masks_for(backgrounds, masks, mask_dir, name_of=_name_of)
+    if mask_dir is not None:
+        n_found = sum(mask is not None for mask in found)
+        log.info("%s: masks of %d of %d backgrounds", mask_dir, n_found, len(backgrounds))
+    return found
 
 
-def _new_average(
-    template: Any,
-    metadata: Metadata,
-    assembled: Assembled,
-    provenance: Provenance,
-    choice: Choice,
-) -> Any:
-    """Make the model of an average."""
-    from stdatamodels.jwst import datamodels
-
-    model = datamodels.ImageModel(assembled.average.sci)
-    if template is not None:
-        model.update(template)
-    model.err = assembled.average.err
-    if assembled.average.var_poisson is not None:
-        model.var_poisson = assembled.average.var_poisson
-        model.var_rnoise = assembled.average.var_rnoise
-    model.dq = assembled.average.dq
-    for name, path in MODEL_PATHS.items():
-        model[f"meta.{path}"] = getattr(metadata, name)
-    model.meta.bunit_err = metadata.unit
-    model.meta.exposure.nints = 1
-    model.meta.observation.date = model.meta.observation.time = None
-    _record(model, provenance)
-    extra = model.instance["extra_fits"]
-    extra[KEPT_EXTENSION] = {"data": assembled.average.n_kept.astype(np.int32)}
-    table = inputs_table(input_records(choice.verdicts, assembled))
-    extra[INPUTS_EXTENSION] = {"data": np.asarray(table.data)}
-    return model
-
-
-def _record(model: Any, provenance: Provenance) -> None:
-    """Write provenance into a model, as keywords of its primary header."""
-    cards = {key: (value, comment) for key, value, comment in provenance.cards()}
-    extra = model.instance.setdefault("extra_fits", {}).setdefault("PRIMARY", {})
-    kept = [card for card in extra.get("header", []) if card[0] not in cards]
-    extra["header"] = [*kept, *([key, value, comment] for key, (value, comment) in cards.items())]
-    for line in provenance.history():
-        model.add_history_entry(line)
+def _name_of(given: Any) -> str:
+    if isinstance(given, str | os.PathLike):
+        return Path(given).name
+    return model_name(given)
 
 
 @contextmanager
@@ -434,20 +240,3 @@ def _opened_model(target: Any) -> Iterator[Any]:
         return
     with open_model(target) as model:
         yield model
-
-
-@contextmanager
-def _opened(backgrounds: Sequence[Any], *, variances: bool) -> Iterator[list[Exposure]]:
-    """Open the paths among the backgrounds; look at models as they are."""
-    exposures: list[Exposure] = []
-    try:
-        for background in backgrounds:
-            if isinstance(background, str | os.PathLike):
-                exposures.append(open_exposure(Path(background), variances=variances))
-            else:
-                name = model_name(background)
-                exposures.append(model_exposure(background, name, variances=variances))
-        yield exposures
-    finally:
-        for exposure in exposures:
-            exposure.close()

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from offsky.choices import choose_options
-from offsky.combine.planes import count_threads
+from offsky.engine.order import Order
 from offsky.errors import ParameterError
-from offsky.models import average_model, subtract_model
+from offsky.io.model_product import ModelAverage, ModelProduct
+from offsky.models import found_masks, made
 from offsky.option_table import OPTION_TABLE
 from offsky.options import PROFILES, Options
 from offsky.outcome import SKIPPED
@@ -49,6 +50,12 @@ def _spec() -> str:
             "switch": "boolean(default=None)",
         }[entry.kind]
         lines.append(f"{entry.name} = {kind}  # {entry.help} None: {entry.defaults}")
+    lines += [
+        "masks = force_list(default=None)  # Masks of backgrounds, each as BACKGROUND=FILE",
+        "mask_dir = string(default=None)  # Folder with <root>_mask.fits of <root>_rate.fits",
+        "memory = string(default=None)  # Most memory beside the models, such as 4G",
+        "threads = integer(default=None)  # Threads to use. None: one a core",
+    ]
     return "\n".join(lines)
 
 
@@ -148,20 +155,23 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             log.warning("no backgrounds given; nothing is subtracted")
             target.meta.cal_step.bkg_subtract = SKIPPED
             return target
-        subtracted = subtract_model(
-            target,
-            backgrounds,
-            options=self._options(),
-            threads=count_threads(None),
+        order = Order(
+            target=target,
+            backgrounds=tuple(backgrounds),
+            # A copy, or inside a pipeline its own model.
+            product=ModelProduct(target, in_place=True),
+            combined=ModelAverage(target) if self.save_combined_background else None,
+            masks=found_masks(backgrounds, _named_masks(self.masks), self.mask_dir),
             policy=Policy(force=True, all_or_nothing_tilt=True),
-            whole=self.save_combined_background,
-            in_place=True,  # a copy, or inside a pipeline its own model
         )
-        if self.save_combined_background and subtracted.assembled is not None:
-            with average_model(subtracted, target) as average:
+        result = made(order, self._options(), self.threads, self.memory)
+        outcome = result.succeeded()
+        log.info("%s", outcome)
+        if result.combined is not None:
+            with result.combined as average:
                 path = self.save_model(average, suffix=self.bkg_suffix, force=True)
             log.info("average background written to %s", path)
-        return subtracted.model
+        return result.product
 
     @classmethod
     def get_config_from_reference(cls, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -203,6 +213,17 @@ def _put_in_pipelines(step: type[Any]) -> None:
 
     for pipeline in (Image2Pipeline, Spec2Pipeline):
         pipeline.step_defs["bkg_subtract"] = step
+
+
+def _named_masks(masks: Iterable[str] | None) -> dict[str, str]:
+    """Return masks by the names of their backgrounds."""
+    named = {}
+    for text in masks or ():
+        name, sign, file = str(text).partition("=")
+        if not sign or not name or not file:
+            raise ParameterError(f"masks: {text!r} is no pair; give BACKGROUND=FILE")
+        named[name] = file
+    return named
 
 
 def _number(text: str) -> float:

@@ -1,189 +1,187 @@
-"""Put the blocks of a streamed average together, and sum it up."""
+"""An average that is put together from blocks of rows, in any order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offsky.arrays import Array
-from offsky.combine.blocks import Consumer, Progress, stream_average
 from offsky.combine.median import median
-from offsky.options import Options
 from offsky.values.average import ClippedMean
-from offsky.values.exposure import Exposure, Rows
+from offsky.values.exposure import Scratch
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Assembled:
-    """A whole average with what is to be said of it.
+class Kept(NamedTuple):
+    """Which planes of an average are kept whole; SCI always is, for its median.
 
     Attributes
     ----------
-    average : ClippedMean
-        Arrays of shape (ny, nx); ``err``, ``dq`` and variances None unless asked for.
-    n_samples : int
-        Samples read.
-    n_uncovered : int
-        Pixels without a kept sample.
-    median_level : float or None
-        Median of the pixels with one; None where there is none.
-    levels : tuple of (float or None)
-        Median of each exposure, from some rows in even steps (`_LEVEL_ROWS`); empty
-        unless asked for.
+    whole : bool
+        DQ and the number of samples kept.
+    errors : bool
+        ERR, where the average is kept whole.
+    variances : bool
+        VAR_POISSON and VAR_RNOISE, where ERR is kept.
     """
 
-    average: ClippedMean
+    whole: bool = False
+    errors: bool = False
+    variances: bool = False
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Memory that a pixel takes."""
+        return 4 + self.whole * (6 + self.errors * (4 + 8 * self.variances))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """An average of which all rows are made, and what is to be said of it.
+
+    Attributes
+    ----------
+    average : ClippedMean or None
+        Arrays of shape (ny, nx); None unless it was kept whole.
+    n_rejected, n_masked : tuple of int
+        Samples of each exposure that were rejected, and left out by a mask.
+    n_samples : int
+        Finite samples without those that a mask left out.
+    n_uncovered : int
+        Pixels without a kept sample.
+    n_err_estimated : int
+        Pixels at which the ERR of a kept sample was estimated.
+    median_level : float or None
+        Median of the pixels with one; None where there is none.
+    """
+
+    average: ClippedMean | None
+    n_rejected: tuple[int, ...]
+    n_masked: tuple[int, ...]
     n_samples: int
     n_uncovered: int
+    n_err_estimated: int
     median_level: float | None
-    levels: tuple[float | None, ...] = ()
-
-
-# Rows that the level of one exposure is told from: a quarter of a million samples of
-# a full frame give its median to a thousandth of the noise of one.
-_LEVEL_ROWS = 128
 
 
 class Assembly:
-    """An average that is put together from blocks, in any order and by several threads.
+    """An average that is put together by several threads.
 
     Parameters
     ----------
-    exposures : sequence of Exposure
-        Those averaged, all of the same (ny, nx).
-    whole : bool
-        Keep ERR and DQ too.
-    errors : bool
-        Keep ERR; it takes memory, and subtracting does not need it.
-    levels : bool
-        Find the level of each exposure.
-    variances : bool
-        Keep VAR_POISSON and VAR_RNOISE, where every block has them.
+    shape : tuple of int
+        (ny, nx).
+    n_exposures : int
+        Exposures that are averaged.
+    kept : Kept
+        Which planes are kept.
     """
 
-    def __init__(
-        self,
-        exposures: Sequence[Exposure],
-        *,
-        whole: bool,
-        errors: bool = False,
-        levels: bool = False,
-        variances: bool = False,
-    ) -> None:
-        shape = exposures[0].shape[-2:]
-        self._n_samples = sum(int(np.prod(exposure.shape)) for exposure in exposures)
-        self._sci = np.empty(shape, dtype=np.float32)
-        self._n_kept = np.empty(shape, dtype=np.uint16)
-        self._err = np.empty(shape, dtype=np.float32) if whole and errors else None
-        self._dq = np.empty(shape, dtype=np.uint32) if whole else None
-        keeps = whole and errors and variances
-        self._variances = [np.empty(shape, dtype=np.float32) if keeps else None for _ in range(2)]
-        self._step = max(1, shape[0] // _LEVEL_ROWS)
-        self._samples: list[list[Array]] = [[] for _ in exposures] if levels else []
+    def __init__(self, shape: tuple[int, int], n_exposures: int, kept: Kept) -> None:
+        self._kept = kept
+        self._planes: dict[str, Array] = {
+            name: np.empty(shape, dtype=dtype) for name, dtype in _planes_of(kept)
+        }
+        self._has_variances = kept.whole and kept.errors and kept.variances
+        self._n_rejected = np.zeros(n_exposures, dtype=np.int64)
+        self._n_masked = np.zeros(n_exposures, dtype=np.int64)
+        self._n_samples = self._n_covered = self._n_err_estimated = 0
+        self._lock = Lock()
 
-    def room(self, first: int, last: int) -> dict[str, Array]:
-        """Return where rows [first, last) are to be put; see `offsky.combine.combine_rows`."""
-        kept = {"sci": self._sci, "err": self._err, "dq": self._dq, "n_kept": self._n_kept}
-        return {name: array[first:last] for name, array in kept.items() if array is not None}
+    def room(
+        self, first: int, last: int, scratch: Scratch, *, errors: bool, variances: bool
+    ) -> dict[str, Array]:
+        """Return where rows [first, last) of an average are to be put.
 
-    def keep_variances(self, first: int, last: int, block: ClippedMean) -> None:
-        """Put the variances of rows [first, last) in their place, where there are any."""
-        for i, variance in enumerate((block.var_poisson, block.var_rnoise)):
-            kept = self._variances[i]
-            if variance is None:
-                self._variances[i] = None
-            elif kept is not None:
-                kept[first:last] = variance
+        Parameters
+        ----------
+        first, last : int
+            The rows.
+        scratch : Scratch
+            Memory for planes that are not kept.
+        errors, variances : bool
+            Whether the average has ERR and variances.
+        """
+        shape = (last - first, self._planes["sci"].shape[1])
+        wanted = [("sci", np.float32), ("dq", np.uint32), ("n_kept", np.uint16)]
+        wanted += [("err", np.float32)] * errors
+        wanted += [("var_poisson", np.float32), ("var_rnoise", np.float32)] * variances
+        return {
+            name: self._planes[name][first:last]
+            if name in self._planes
+            else scratch.array(shape, dtype)
+            for name, dtype in wanted
+        }
 
-    def inspect(self, first: int, block: Sequence[Rows]) -> None:
-        """Look at the exposures' own rows, for their levels."""
-        for collected, rows in zip(self._samples, block, strict=True):
-            chosen = rows.sci[..., -first % self._step :: self._step, :]
-            collected.append(chosen[np.isfinite(chosen)])
+    def add(self, average: ClippedMean) -> None:
+        """Count a block that was averaged into its room."""
+        n_covered = int(np.count_nonzero(average.n_kept))
+        with self._lock:
+            self._n_rejected += average.n_rejected
+            self._n_masked += average.n_masked
+            self._n_samples += average.n_samples
+            self._n_err_estimated += average.n_err_estimated
+            self._n_covered += n_covered
+            # One block without them, and the average has none.
+            self._has_variances &= average.var_poisson is not None
 
-    def finish(self, n_rejected: NDArray[np.int64], n_err_estimated: int) -> Assembled:
-        """Return the whole, given the sums over its blocks."""
-        n_covered = int(np.count_nonzero(self._n_kept))
-        return Assembled(
-            ClippedMean(
-                self._sci,
-                self._err,
-                self._dq,
-                self._n_kept,
-                n_rejected,
-                n_err_estimated,
-                *self._variances,
-            ),
+    def finish(self) -> Finished:
+        """Return the average with its sums."""
+        sci, average = self._planes["sci"], None
+        if self._kept.whole:
+            names = {"var_poisson", "var_rnoise"} if self._has_variances else set()
+            average = ClippedMean(
+                sci,
+                self._planes.get("err"),
+                self._planes["dq"],
+                self._planes["n_kept"],
+                self._n_rejected,
+                self._n_err_estimated,
+                self._planes["var_poisson"] if names else None,
+                self._planes["var_rnoise"] if names else None,
+                n_samples=self._n_samples,
+                n_masked=self._n_masked,
+            )
+        return Finished(
+            average,
+            tuple(map(int, self._n_rejected)),
+            tuple(map(int, self._n_masked)),
             self._n_samples,
-            self._n_kept.size - n_covered,
-            median(self._sci.ravel(), n_covered),
-            tuple(
-                median(np.concatenate(collected), sum(len(each) for each in collected))
-                for collected in self._samples
-            ),
+            sci.size - self._n_covered,
+            self._n_err_estimated,
+            median(sci.ravel(), self._n_covered),
         )
 
 
-def assemble(
-    exposures: Sequence[Exposure],
-    *,
-    options: Options,
-    threads: int,
-    whole: bool,
-    errors: bool | None = None,
-    levels: bool | None = None,
-    consume: Consumer | None = None,
-    alongside: Sequence[Callable[[], None]] = (),
-    rows_per_block: int | None = None,
-    progress: Progress | None = None,
-    weights: NDArray[np.float64] | None = None,
-) -> Assembled:
-    """Average exposures as `stream_average` does, and keep the result.
+def _planes_of(kept: Kept) -> Sequence[tuple[str, type]]:
+    planes: list[tuple[str, type]] = [("sci", np.float32)]
+    if kept.whole:
+        planes += [("dq", np.uint32), ("n_kept", np.uint16)]
+        if kept.errors:
+            planes.append(("err", np.float32))
+            if kept.variances:
+                planes += [("var_poisson", np.float32), ("var_rnoise", np.float32)]
+    return planes
 
-    Parameters
-    ----------
-    whole : bool
-        Keep ERR and DQ of the average too, not only SCI and the number of samples; with
-        ERR also the variances, where ``options.errors`` is "propagate".
-    errors, levels : bool or None
-        Of these keep ERR, and find the level of each exposure; None to do so if `whole`.
-        Where ERR is not kept, and does not matter to the rest, it is not read.
-    consume : callable or None
-        Given every block as well.
-    exposures, options, threads, alongside, rows_per_block, progress, weights
-        As for `stream_average`.
 
-    Returns
-    -------
-    Assembled
-    """
-    with_levels = whole if levels is None else levels
-    with_errors = whole if errors is None else errors
-    assembly = Assembly(
-        exposures,
-        whole=whole,
-        errors=with_errors,
-        levels=with_levels,
-        variances=options.errors == "propagate",
+def rows_of(average: ClippedMean, first: int, last: int) -> ClippedMean:
+    """Return rows [first, last) of a whole average; its counts stay those of the whole."""
+
+    def part(array: Array | None) -> Array | None:
+        return None if array is None else array[first:last]
+
+    n_kept: NDArray[np.uint16] = average.n_kept[first:last]
+    return ClippedMean(
+        average.sci[first:last],
+        part(average.err),
+        part(average.dq),
+        n_kept,
+        average.n_rejected,
+        average.n_err_estimated,
+        part(average.var_poisson),
+        part(average.var_rnoise),
+        n_samples=average.n_samples,
+        n_masked=average.n_masked,
     )
-
-    def keep(first: int, last: int, block: ClippedMean) -> None:
-        assembly.keep_variances(first, last, block)
-        if consume is not None:
-            consume(first, last, block)
-
-    n_rejected, n_err_estimated = stream_average(
-        exposures,
-        keep,
-        options=options,
-        threads=threads,
-        inspect=assembly.inspect if with_levels else None,
-        alongside=alongside,
-        rows_per_block=rows_per_block,
-        progress=progress,
-        weights=weights,
-        errors=with_errors or options.uses_errors,
-        room=assembly.room,
-    )
-    return assembly.finish(n_rejected, n_err_estimated)

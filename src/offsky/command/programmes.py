@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,34 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offsky.command.options import take_options
+from offsky.command.shared import PATH, averaging_options, by_name_only, one_line_errors
 
 if TYPE_CHECKING:
     from offsky.outcome import ProductOutcome
     from offsky.programme.plan import Plan
     from offsky.programme.run import Executor
-
-_PATH = click.Path(path_type=Path)
-_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class _Bytes(click.ParamType[int] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
-    """A number of bytes such as 4G."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"([0-9.]+)\s*([KMGT]?)i?B?", value.strip(), re.IGNORECASE)
-        try:
-            if found is None:
-                raise ValueError
-            n_bytes = int(float(found[1]) * 2 ** _UNITS[found[2].upper()])
-        except ValueError:
-            self.fail(f"{value!r} is no number of bytes, such as 512M or 4G", param, ctx)
-        return n_bytes
 
 
 def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,122 +82,114 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="ADDRESS",
             help="Send the groups to the workers of a running Dask cluster.",
         ),
-        click.option(
-            "--memory",
-            type=_Bytes(),
-            metavar="SIZE",
-            help="Most memory to take, such as 4G (with --dask: for each worker). "
-            "[default: half of what is free]",
-        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def add_commands(
-    cli: click.Group, averaging_options: Decorator, one_line_errors: Callable[[], Any]
-) -> None:
-    """Add ``plan`` and ``run`` to the command.
+@click.command()
+@click.argument("inputs", type=PATH, nargs=-1, required=True)
+@click.option("-o", "--output", type=PATH, help="Write the plan to this file (JSON).")
+@rule_options
+@worker_options
+@averaging_options
+def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: Any) -> None:
+    """Plan the products of INPUTS: associations, folders, exposures, or a plan.
 
-    Parameters
-    ----------
-    cli : click.Group
-        The command.
-    averaging_options : callable
-        Adds the options that every averaging command has.
-    one_line_errors : callable
-        Makes the context that turns errors into one line and an exit status.
+    Says what will be made of what, what is left out and why, and what it will take.
+    Nothing but headers is read.
+
+    \b
+    Examples:
+      offsky plan jw01_*_image2_asn.json -o plan.json
+      offsky plan exposures/ --from dedicated --max-days 2 -o plan.json
+      offsky plan exposures/ --from nods --min-separation 0.3
     """
+    from offsky.io.output import check_output
+    from offsky.programme.journal import write_text
+    from offsky.programme.plan_json import render_plan
 
-    @cli.command()
-    @click.argument("inputs", type=_PATH, nargs=-1, required=True)
-    @click.option("-o", "--output", type=_PATH, help="Write the plan to this file (JSON).")
-    @rule_options
-    @worker_options
-    @averaging_options
-    def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: Any) -> None:
-        """Plan the products of INPUTS: associations, folders, exposures, or a plan.
+    with one_line_errors(), _said_once():
+        if output is not None:
+            check_output(output, inputs=inputs, overwrite=how["overwrite"])
+        made = _plan_of(inputs, how)
+        text = render_plan(made, _version())
+        if output is not None:
+            write_text(output, text)
+        if as_json:
+            click.echo(text, nl=False)
+            return
+        with _executor(how) as executor:
+            from offsky.command.tables import print_plan
 
-        Says what will be made of what, what is left out and why, and what it will take.
-        Nothing but headers is read.
+            fits = print_plan(made, executor, _memory(how))
+    if not fits:
+        sys.exit(1)
 
-        \b
-        Examples:
-          offsky plan jw01_*_image2_asn.json -o plan.json
-          offsky plan exposures/ --from dedicated --max-days 2 -o plan.json
-          offsky plan exposures/ --from nods --min-separation 0.3
-        """  # noqa: D301 (click's mark)
-        from offsky.io.output import check_output
-        from offsky.programme.journal import write_text
-        from offsky.programme.plan_json import render_plan
 
-        with one_line_errors(), _said_once():
-            if output is not None:
-                check_output(output, inputs=inputs, overwrite=how["overwrite"])
-            made = _plan_of(inputs, how)
-            text = render_plan(made, _version())
-            if output is not None:
-                write_text(output, text)
-            if as_json:
-                click.echo(text, nl=False)
-                return
-            with _executor(how) as executor:
-                from offsky.command.tables import print_plan
+@click.command()
+@click.argument("inputs", type=PATH, nargs=-1, required=True, metavar="PLAN.json|INPUTS...")
+@click.option(
+    "-o", "--output", type=PATH, default=Path(), help="Folder for the products. [default: .]"
+)
+@click.option(
+    "--checksum",
+    is_flag=True,
+    help="Tell by content, not by size and time, whether inputs have changed.",
+)
+@click.option(
+    "--save-combined",
+    is_flag=True,
+    help="Also write the average of each product, as <root>_combinedbackground.fits.",
+)
+@rule_options
+@worker_options
+@averaging_options
+def run(
+    inputs: tuple[Path, ...],
+    output: Path,
+    checksum: bool,
+    save_combined: bool,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Make all products of a plan, or of what could be planned.
 
-                print_plan(made, executor, _memory(how))
+    Each average that products share is made once, each file of a nod or dither
+    pattern read once. Run it again after a stop: only what is missing, or whose
+    inputs have changed, is made.
 
-    @cli.command()
-    @click.argument("inputs", type=_PATH, nargs=-1, required=True, metavar="PLAN.json|INPUTS...")
-    @click.option(
-        "-o", "--output", type=_PATH, default=Path(), help="Folder for the products. [default: .]"
-    )
-    @click.option(
-        "--checksum",
-        is_flag=True,
-        help="Tell by content, not by size and time, whether inputs have changed.",
-    )
-    @rule_options
-    @worker_options
-    @averaging_options
-    def run(
-        inputs: tuple[Path, ...], output: Path, checksum: bool, as_json: bool, **how: Any
-    ) -> None:
-        """Make all products of a plan, or of what could be planned.
+    \b
+    Examples:
+      offsky run plan.json -o products/
+      offsky run exposures/ --from dithers -o products/ --workers 8
+      offsky run plan.json -o products/ --dask tcp://10.0.0.1:8786
+    """
+    from offsky.outcome import FAILED
+    from offsky.programme.run import run_programme
 
-        Each average that products share is made once, each file of a nod or dither
-        pattern read once. Run it again after a stop: only what is missing, or whose
-        inputs have changed, is made.
+    with one_line_errors(), _said_once():
+        made = _plan_of(inputs, how)
+        with _executor(how) as executor, _bar(len(made.products)) as tell:
+            summary = run_programme(
+                made,
+                output,
+                executor=executor,
+                memory_bytes=_memory(how),
+                overwrite=how["overwrite"],
+                checksum=checksum,
+                save_combined=save_combined,
+                on_outcome=tell,
+            )
+        if as_json:
+            click.echo(json.dumps(summary.as_dict()))
+        else:
+            from offsky.command.tables import print_summary
 
-        \b
-        Examples:
-          offsky run plan.json -o products/
-          offsky run exposures/ --from dithers -o products/ --workers 8
-          offsky run plan.json -o products/ --dask tcp://10.0.0.1:8786
-        """  # noqa: D301 (click's mark)
-        from offsky.outcome import FAILED
-        from offsky.programme.run import run_programme
-
-        with one_line_errors(), _said_once():
-            made = _plan_of(inputs, how)
-            with _executor(how) as executor, _bar(len(made.products)) as tell:
-                summary = run_programme(
-                    made,
-                    output,
-                    executor=executor,
-                    memory_bytes=_memory(how),
-                    overwrite=how["overwrite"],
-                    checksum=checksum,
-                    on_outcome=tell,
-                )
-            if as_json:
-                click.echo(json.dumps(summary.as_dict()))
-            else:
-                from offsky.command.tables import print_summary
-
-                print_summary(summary, output)
-        if summary.count(FAILED):
-            sys.exit(1)
+            print_summary(summary, output)
+    if summary.count(FAILED):
+        sys.exit(1)
 
 
 def _version() -> str:
@@ -254,12 +223,15 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
         force=how["force"],
         suffix=how["suffix"],
         allow_outside=how["allow_outside"],
+        masks=by_name_only(how["masks"]),
+        mask_dir=how["mask_dir"],
     )
 
 
 def _refuse_planning_options(how: dict[str, Any]) -> None:
     """Raise where an option was given that the plan has settled already."""
-    at_run = {"overwrite", "threads", "workers", "dask", "memory", "checksum", "output", "as_json"}
+    at_run = {"overwrite", "threads", "workers", "dask", "memory", "checksum", "output"}
+    at_run |= {"as_json", "save_combined"}
     ctx = click.get_current_context()
     source = click.core.ParameterSource.COMMANDLINE
     for parameter in ctx.command.params:

@@ -5,9 +5,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offsky.engine.make import megabytes
 from offsky.outcome import COMPLETE, FAILED, SKIPPED
-from offsky.programme.plan import Plan
-from offsky.programme.run import Executor, Summary, megabytes, predict
+from offsky.programme.plan import Plan, balance
+from offsky.programme.run import Executor, Summary, limit_of_worker
+from offsky.programme.sizing import predict
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,8 +20,14 @@ _SAMPLES_PER_S = 1.5e8
 _SECONDS_PER_PRODUCT = 0.05
 
 
-def print_plan(plan: Plan, executor: Executor, memory_bytes: int | None) -> None:
-    """Print what a plan will do: products, backgrounds, what was dropped, what it takes."""
+def print_plan(plan: Plan, executor: Executor, memory_bytes: int | None) -> bool:
+    """Print a plan: products, backgrounds, what was dropped and why, what it takes.
+
+    Returns
+    -------
+    bool
+        Whether a run would begin, as far as memory goes.
+    """
     table = _table("product", "backgrounds", "together with", "dropped, and why")
     together = {i: len(group.products) - 1 for group in plan.groups for i in group.products}
     for i, product in enumerate(plan.products):
@@ -31,8 +39,21 @@ def print_plan(plan: Plan, executor: Executor, memory_bytes: int | None) -> None
             style="yellow" if product.skipped else "red" if product.problem else None,
         )
     _print(table)
-    for line in _totals(plan, executor, memory_bytes):
+    needed = _memory_of_worker(plan, executor, memory_bytes)
+    for line in _totals(plan, executor, memory_bytes, needed):
         print(line)
+    limit = limit_of_worker(memory_bytes, executor)
+    return limit is None or needed <= limit
+
+
+def _memory_of_worker(plan: Plan, executor: Executor, memory_bytes: int | None) -> int:
+    """Return the most memory that one worker takes, of the groups as a run divides them."""
+    limit = limit_of_worker(memory_bytes, executor)
+    forecasts = [
+        predict(plan, group, limit, executor.threads)
+        for group in balance(plan, executor.n_workers)
+    ]
+    return max((each.peak_bytes for each in forecasts if each is not None), default=0)
 
 
 def print_summary(summary: Summary, folder: Path) -> None:
@@ -58,17 +79,17 @@ def print_summary(summary: Summary, folder: Path) -> None:
     )
 
 
-def _totals(plan: Plan, executor: Executor, memory_bytes: int | None) -> list[str]:
+def _totals(plan: Plan, executor: Executor, memory_bytes: int | None, needed: int) -> list[str]:
     n_products = sum(len(group.products) for group in plan.groups)
     seconds = _seconds(plan, executor)
-    limit = None if memory_bytes is None else memory_bytes // executor.n_workers
-    peaks = [predict(plan, group, limit, executor.threads).peak_bytes for group in plan.groups]
-    needed = max(peaks, default=0) * executor.n_workers
+    n_here = executor.n_workers if executor.is_here else 1
+    each = "" if executor.is_here else " for each worker"
     allowed = "" if memory_bytes is None else f" of {megabytes(memory_bytes)} allowed"
     lines = [
         f"{n_products} products in {len(plan.groups)} groups; "
         f"{len(plan.products) - n_products} skipped",
-        f"to read: {megabytes(plan.bytes_to_read())}; memory: {megabytes(needed)}{allowed}; "
+        f"to read: {megabytes(plan.bytes_to_read())}; "
+        f"memory{each}: {megabytes(needed * n_here)}{allowed}; "
         f"time: {_rough(seconds)}",
     ]
     left_out = Counter(reason for _, reason in plan.left_out)

@@ -1,74 +1,40 @@
-"""The memory that a group of products takes, predicted: pure arithmetic."""
+"""The memory that a pass takes, predicted: pure arithmetic."""
 
 from dataclasses import dataclass
 
 from offsky.combine.blocks import block_rows
+from offsky.engine.passes import Pass, Recipe
+from offsky.measure.levels import sampled_pixels
+from offsky.measure.sources import STRIP_BYTES
+from offsky.options import Options
+from offsky.values.exposure import Wanted
 
 # What a process holds before it reads pixels: the interpreter, NumPy, astropy's FITS.
 # Measured 62 to 75 MB with Python 3.11 to 3.13.
 PROCESS_BYTES = 85 * 2**20
 # An exposure that is open: its headers. Measured 65 kB for a full-frame image.
 EXPOSURE_BYTES = 100 * 2**10
-# A whole average: SCI, DQ and n_kept, and what its median is found with.
-_AVERAGE_PIXEL_BYTES = 10 + 2
-# One result of a leave-one-out pass, until its median is known: SCI and n_kept.
-_RESULT_PIXEL_BYTES = 6
+# What finding the median of an average takes, by pixel.
 _MEDIAN_PIXEL_BYTES = 2
-# One averaged row, and what subtracting it from an image takes.
-_COMBINED_PIXEL_BYTES = 14 + 28
-# One exposure's image that is made of its integrations first: float64, DQ, n_kept.
-_REDUCED_PIXEL_BYTES = 22
-# Where errors are propagated, in addition: ERR, VAR_POISSON and VAR_RNOISE of a whole average;
-# the same of one averaged row, and what adding them to an image takes; variances of one
-# exposure's image.
-_AVERAGE_ERROR_BYTES = 12
-_COMBINED_ERROR_BYTES = 12 + 96
-_REDUCED_ERROR_BYTES = 16
+# What writing an average to a file takes, by pixel: the number kept as int32.
+_SAVE_PIXEL_BYTES = 4
+# One averaged row in a thread's memory: SCI, ERR, DQ, n_kept, two variances; and what
+# adjusting it by a factor takes (float64).
+_AVERAGE_ROW_BYTES = 22 + 40
+# One exposure's image that is made of its integrations: float64, DQ, n_kept; with ERR and
+# variances also those.
+_REDUCED_ROW_BYTES, _REDUCED_ERROR_BYTES = 14, 24
+# A row of a target beside the one that is read, and its product: SCI, DQ; and ERR, VAR_*.
+_PRODUCT_ROW_BYTES, _PRODUCT_ERROR_BYTES = 16, 32
 # Reads of fewer rows than this are many and small.
 _COMFORTABLE_ROWS = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What a group of products needs memory for.
-
-    Attributes
-    ----------
-    kind : str
-        "shared" (one average for all) or "leave-one-out".
-    n_rows, n_columns : int
-        Of the images.
-    row_bytes : int
-        Memory for one row of every exposure that is averaged.
-    n_cubes : int
-        Those of them with integrations.
-    n_exposures : int
-        Files open, targets included.
-    n_products : int
-        Products to make.
-    target_bytes : int
-        Memory that the largest target takes whole; 0 where it is copied by rows.
-    held_bytes : int
-        Memory of exposures that cannot be read by rows.
-    errors : bool
-        Whether errors are propagated.
-    """
-
-    kind: str
-    n_rows: int
-    n_columns: int
-    row_bytes: int
-    n_cubes: int
-    n_exposures: int
-    n_products: int
-    target_bytes: int = 0
-    held_bytes: int = 0
-    errors: bool = False
+# Open files that products are written to in one pass, at most.
+_MOST_PRODUCTS = 192
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """How a group will be worked on, and the memory that it takes.
+    """How a pass will be worked on, and the memory that it takes.
 
     Attributes
     ----------
@@ -76,26 +42,42 @@ class Forecast:
         Of the whole process.
     rows_per_block : int
         Height of the blocks.
-    products_per_pass : int
-        Leave-one-out results made in one pass over the files.
+    recipes_per_pass : int
+        Averages that are made in one pass over the exposures.
+    block_row_bytes : int
+        Memory for one row of a block.
     """
 
     peak_bytes: int
     rows_per_block: int
-    products_per_pass: int
+    recipes_per_pass: int
+    block_row_bytes: int
 
 
-def forecast(work: Workload, memory_bytes: int | None, n_threads: int) -> Forecast:
-    """Predict the memory of a group, and find how to keep it within a limit.
+def wanted_planes(pass_: Pass, options: Options) -> Wanted:
+    """Return which planes a pass reads."""
+    propagates = options.errors == "propagate"
+    saves = any(recipe.saves for recipe in pass_.recipes)
+    return Wanted(options.uses_errors or saves, propagates)
+
+
+def forecast(
+    pass_: Pass, options: Options, threads: int, memory_bytes: int | None, *, open_bytes: int
+) -> Forecast:
+    """Predict the memory of a pass, and find how to keep it within a limit.
 
     Parameters
     ----------
-    work : Workload
-        The group.
+    pass_ : Pass
+        The pass.
+    options : Options
+        How it averages.
+    threads : int
+        Threads that work on it.
     memory_bytes : int or None
         The limit; None for no limit.
-    n_threads : int
-        Threads that work on it.
+    open_bytes : int
+        Memory of everything that is open meanwhile.
 
     Returns
     -------
@@ -103,37 +85,101 @@ def forecast(work: Workload, memory_bytes: int | None, n_threads: int) -> Foreca
         Its ``peak_bytes`` is above the limit only where nothing can be done about it:
         one row at a time is too much, or one whole image.
     """
-    n_pixels = work.n_rows * work.n_columns
-    fixed = PROCESS_BYTES + work.n_exposures * EXPOSURE_BYTES + work.held_bytes
-    if work.kind == "shared":
-        # Targets that are rewritten whole are so on every thread.
-        n_at_a_time = min(n_threads, work.n_products)
-        average_bytes = _AVERAGE_PIXEL_BYTES + work.errors * _AVERAGE_ERROR_BYTES
-        fixed += n_pixels * average_bytes + n_at_a_time * work.target_bytes
-        per_product = 0
-    else:
-        fixed += n_pixels * _MEDIAN_PIXEL_BYTES
-        per_product = n_pixels * _RESULT_PIXEL_BYTES + work.target_bytes
-    combined = _COMBINED_PIXEL_BYTES + work.errors * _COMBINED_ERROR_BYTES
-    reduced = _REDUCED_PIXEL_BYTES + work.errors * _REDUCED_ERROR_BYTES
-    per_row = n_threads * (work.row_bytes + work.n_columns * (combined + work.n_cubes * reduced))
-    n_products = work.n_products if per_product else 1
-
-    height = block_rows(work.row_bytes, work.n_rows, n_threads)
-    if work.kind == "shared":
-        # The average is in memory at the same time.
-        height = max(1, height // 2)
-    height = max(height, min(_COMFORTABLE_ROWS, -(-work.n_rows // n_threads)))
+    fixed = PROCESS_BYTES + open_bytes + _mask_bytes(pass_, options)
+    costs = sorted((_recipe_bytes(recipe, options) for recipe in pass_.recipes), reverse=True)
+    fixed += _once_bytes(pass_, threads)
+    row_bytes = _row_bytes(pass_, options)
+    n_rows = pass_.last_row - pass_.first_row
+    height = block_rows(row_bytes, n_rows, threads)
+    height = max(height, min(_COMFORTABLE_ROWS, -(-n_rows // threads)))
+    n_recipes = min(len(costs), max(1, _most_recipes(pass_)))
     if memory_bytes is not None:
-        # First lower blocks, down to a comfortable height; then fewer products in a
-        # pass; then single rows.
-        spare = memory_bytes - fixed - n_products * per_product
+        # First lower blocks, down to a comfortable height; then fewer averages in a pass;
+        # then single rows.
+        spare = memory_bytes - fixed
         low = min(height, _COMFORTABLE_ROWS)
-        height = max(low, min(height, spare // per_row))
-        if per_product and spare < height * per_row:
-            affordable = (memory_bytes - fixed - height * per_row) // per_product
-            n_products = max(1, min(n_products, affordable))
-            spare = memory_bytes - fixed - n_products * per_product
-        height = max(1, min(height, spare // per_row))
-    peak = fixed + n_products * per_product + height * per_row
-    return Forecast(peak, height, n_products)
+        height = max(low, min(height, (spare - sum(costs[:n_recipes])) // (threads * row_bytes)))
+        while n_recipes > 1 and sum(costs[:n_recipes]) + height * threads * row_bytes > spare:
+            n_recipes -= 1
+        most = (spare - sum(costs[:n_recipes])) // (threads * row_bytes)
+        height = max(1, min(height, most))
+    run_bytes = sum(costs[:n_recipes]) + height * threads * row_bytes
+    peak = fixed + max(run_bytes, look_bytes(pass_, options))
+    return Forecast(peak, height, n_recipes, row_bytes)
+
+
+def look_bytes(pass_: Pass, options: Options) -> int:
+    """Return the memory of what is looked at before a pass: samples of levels, strips."""
+    n_bytes = 0
+    if options.level != "none":
+        kinds = {(r.frame, len(r.members)) for r in pass_.recipes}
+        for frame, n_members in kinds:
+            n_pixels = sampled_pixels(frame.ny, frame.nx, n_members)
+            # Samples of all, and of one recipe once more in float64 while it is matched.
+            n_bytes += 4 * n_pixels * len(pass_.exposures) + 12 * n_pixels * n_members
+    if options.mask_sources:
+        n_bytes += 2 * STRIP_BYTES
+    return n_bytes
+
+
+def _mask_bytes(pass_: Pass, options: Options) -> int:
+    """Return the memory of masks: one bit a pixel."""
+    masks = {(m.facts.key, m.mask): m for r in pass_.recipes for m in r.members if m.mask}
+    n_bytes = sum(m.window.nx * m.window.ny // 8 for m in masks.values())
+    if options.mask_sources:
+        n_bytes += sum(r.frame.nx * r.frame.ny // 8 * len(r.members) for r in pass_.recipes)
+    return n_bytes
+
+
+def _recipe_bytes(recipe: Recipe, options: Options) -> int:
+    """Return the memory of one average and its products while a pass makes it."""
+    kept = recipe.kept(propagates=options.errors == "propagate")
+    n_pixels = recipe.frame.nx * recipe.frame.ny
+    streamed = [d for d in recipe.demands if d.number in recipe.streamed]
+    return n_pixels * kept.pixel_bytes + sum(demand.product_bytes for demand in streamed)
+
+
+def _once_bytes(pass_: Pass, threads: int) -> int:
+    """Return the memory of what is done to one average, or a few products, at a time."""
+    n_pixels = max(recipe.frame.nx * recipe.frame.ny for recipe in pass_.recipes)
+    saves = any(recipe.saves for recipe in pass_.recipes)
+    late = sorted(
+        (d.product_bytes for r in pass_.recipes for d in r.demands if d.number not in r.streamed),
+        reverse=True,
+    )
+    per_pixel = _MEDIAN_PIXEL_BYTES + saves * _SAVE_PIXEL_BYTES
+    return n_pixels * per_pixel + sum(late[:threads])
+
+
+def _row_bytes(pass_: Pass, options: Options) -> int:
+    """Return the memory of one row of a block: what is read, and what becomes of it."""
+    errors = wanted_planes(pass_, options)
+    propagates = options.errors == "propagate"
+    n_bytes = sum(facts.row_bytes for facts in pass_.exposures)
+    frames = {recipe.frame for recipe in pass_.recipes}
+    of_window = dict(zip((f.key for f in pass_.exposures), pass_.windows, strict=True))
+    for facts in pass_.exposures:
+        window = of_window[facts.key]
+        for frame in frames:
+            if facts.is_cube:
+                n_bytes += frame.nx * (_REDUCED_ROW_BYTES + errors.err * _REDUCED_ERROR_BYTES)
+            if window != frame:
+                planes = _REDUCED_ROW_BYTES + errors.err * _REDUCED_ERROR_BYTES
+                n_bytes += frame.nx * (planes + 2)
+    widest = max(frame.nx for frame in frames)
+    changes = [d for r in pass_.recipes for d in r.demands if d.target is not None]
+    product = 0
+    for demand in changes:
+        n_integrations = 1
+        target = demand.target
+        if target is not None and target.is_cube:
+            n_integrations = target.shape[0]
+        each = _PRODUCT_ROW_BYTES + (propagates or demand.changes_errors) * _PRODUCT_ERROR_BYTES
+        product = max(product, 2 * n_integrations * demand.frame.nx * each)
+    return n_bytes + widest * _AVERAGE_ROW_BYTES + product
+
+
+def _most_recipes(pass_: Pass) -> int:
+    """Return how many averages one pass may make for the files that it writes to."""
+    most = max((len(recipe.streamed) for recipe in pass_.recipes), default=0)
+    return len(pass_.recipes) if most == 0 else _MOST_PRODUCTS // most

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from math import fsum, isfinite, nan
 from typing import Any
 
-from offsky.combine.whole import Assembled
+from offsky.combine.whole import Finished
 from offsky.options import Options
 from offsky.selection.suitability import Verdict
 from offsky.subtraction import TargetScale
@@ -58,6 +58,8 @@ class Provenance:
         Names of the exposures averaged.
     options : Options
         How they were averaged.
+    masks : tuple of (str, str)
+        Names of backgrounds with a user's mask, each with the mask's name.
     n_rejected : int
         Samples clipped.
     n_uncovered : int
@@ -70,18 +72,19 @@ class Provenance:
 
     backgrounds: tuple[str, ...]
     options: Options
+    masks: tuple[tuple[str, str], ...] = ()
     n_rejected: int = 0
     n_uncovered: int = 0
     median_level: float | None = None
     scale: TargetScale | None = None
 
-    def with_results(self, assembled: Assembled, scale: TargetScale | None = None) -> "Provenance":
+    def with_results(self, finished: Finished, scale: TargetScale | None = None) -> "Provenance":
         """Return the same with what is known once the average is made."""
         return replace(
             self,
-            n_rejected=int(assembled.average.n_rejected.sum()),
-            n_uncovered=assembled.n_uncovered,
-            median_level=assembled.median_level,
+            n_rejected=sum(finished.n_rejected),
+            n_uncovered=finished.n_uncovered,
+            median_level=finished.median_level,
             scale=scale,
         )
 
@@ -129,6 +132,7 @@ class Provenance:
     def history(self) -> list[str]:
         """Return one line for each background, and what is to be known of the errors."""
         lines = [f"offsky background: {printable(name)}" for name in self.backgrounds]
+        lines += [f"offsky mask: {printable(mask)} of {printable(n)}" for n, mask in self.masks]
         return [*lines, *CORRELATED] if self.options.errors == "propagate" else lines
 
 
@@ -140,7 +144,7 @@ def _unit(options: Options) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InputRecord:
-    """What became of one background, a row of the product's table.
+    """One background of an average, a row of its table.
 
     Attributes
     ----------
@@ -149,9 +153,11 @@ class InputRecord:
     fate : str
         "used" or "dropped".
     remarks : str
-        Why, and what else there was to say.
+        Why, and what else there is to say.
     n_rejected : int
-        Samples of it that were clipped.
+        Samples of it that were rejected.
+    n_masked : int
+        Finite samples of it that a mask left out, integrations counted.
     level : float
         Its median, NaN where it was not used.
     """
@@ -160,21 +166,39 @@ class InputRecord:
     fate: str
     remarks: str
     n_rejected: int
+    n_masked: int
     level: float
 
 
-def input_records(verdicts: Sequence[Verdict], assembled: Assembled) -> list[InputRecord]:
-    """Join what was decided on backgrounds with what averaging them told."""
-    results = iter(zip(assembled.average.n_rejected, assembled.levels, strict=True))
+def input_records(
+    verdicts: Sequence[Verdict], finished: Finished, levels: Sequence[float | None]
+) -> list[InputRecord]:
+    """Join the verdicts on backgrounds with what averaging counted.
+
+    Parameters
+    ----------
+    verdicts : sequence of Verdict
+        On every background.
+    finished : Finished
+        The average of those used.
+    levels : sequence of (float or None)
+        The median of each exposure used; None where it has no finite sample.
+    """
+    results = iter(zip(finished.n_rejected, finished.n_masked, levels, strict=True))
     records = []
     for verdict in verdicts:
-        n_rejected, level = next(results) if verdict.fate == "used" else (0, None)
+        is_used = verdict.fate == "used"
+        n_rejected, n_masked, level = next(results) if is_used else (0, 0, None)
+        remarks = [*verdict.remarks]
+        if n_masked:
+            remarks.append(f"{n_masked} samples left out by a mask")
         records.append(
             InputRecord(
                 verdict.name,
                 verdict.fate,
-                "; ".join(verdict.remarks),
-                int(n_rejected),
+                "; ".join(remarks),
+                n_rejected,
+                n_masked,
                 nan if level is None else level,
             )
         )

@@ -1,54 +1,123 @@
-"""Open a file as an exposure, whatever its format."""
+"""Open an input as an exposure, whatever it is."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
 from pathlib import Path
+from typing import Any, Protocol
 
+from offsky.errors import ExposureError, MissingFileError
 from offsky.io.fits import FitsExposure
-from offsky.io.models import is_asdf, model_exposure, open_model
+from offsky.io.models import model_exposure, open_model
+from offsky.io.names import is_asdf
+from offsky.io.source import stamp_of
 from offsky.values.exposure import Exposure
-from offsky.values.in_memory import ArrayExposure
 
 
-def open_exposure(path: Path, *, variances: bool = False) -> FitsExposure | ArrayExposure:
-    """Open a FITS file to be read by rows, an ASDF file as arrays in memory.
+class Reader(Protocol):
+    """One kind of input: tells its own, and opens it."""
+
+    def accepts(self, given: Any) -> bool:
+        """Tell whether this input is of its kind."""
+
+    def open(self, given: Any, *, variances: bool) -> Exposure:
+        """Open the input.
+
+        Parameters
+        ----------
+        given : path or data model
+            The input.
+        variances : bool
+            Whether VAR_* are wanted, where arrays are held in memory.
+
+        Raises
+        ------
+        ExposureError
+            If it is missing, damaged, or no exposure.
+        """
+
+
+class _Fits:
+    """A FITS file, read by rows."""
+
+    def accepts(self, given: Any) -> bool:
+        return isinstance(given, str | os.PathLike)
+
+    def open(self, given: Any, *, variances: bool) -> Exposure:
+        return FitsExposure(given)
+
+
+class _Asdf:
+    """An ASDF file, as arrays in memory."""
+
+    def accepts(self, given: Any) -> bool:
+        return isinstance(given, str | os.PathLike) and is_asdf(given)
+
+    def open(self, given: Any, *, variances: bool) -> Exposure:
+        path = Path(given)
+        check = _unchanged(path)
+        with open_model(path) as model:
+            exposure = model_exposure(model, path.name, variances=variances)
+            return exposure.in_memory(path, path.resolve(), check)
+
+
+class _Model:
+    """A data model in memory, as it is."""
+
+    def accepts(self, given: Any) -> bool:
+        return hasattr(given, "instance")
+
+    def open(self, given: Any, *, variances: bool) -> Exposure:
+        return model_exposure(given, variances=variances)
+
+
+READERS: list[Reader] = [_Asdf(), _Fits(), _Model()]
+"""The kinds of inputs; the first that accepts one opens it."""
+
+
+def open_exposure(given: Any, *, variances: bool = False) -> Exposure:
+    """Open an input as an exposure.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    given : path or data model
+        FITS is read by rows; ASDF becomes arrays in memory; a model is looked at as it is.
     variances : bool
-        Hold VAR_POISSON and VAR_RNOISE too, where arrays are held in memory.
-    """
-    if not is_asdf(path):
-        return FitsExposure(path)
-    with open_model(path) as model:
-        exposure = model_exposure(model, path.name, variances=variances)
-        return exposure.in_memory(path.resolve())
+        Whether VAR_* are wanted, where arrays are held in memory.
 
-
-@contextmanager
-def opened(paths: Sequence[Path], *, variances: bool = False) -> Iterator[list[Exposure]]:
-    """Open exposures for the time of a block.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        The files.
-    variances : bool
-        As for `open_exposure`.
-
-    Yields
+    Raises
     ------
-    list of Exposure
-        In the order of `paths`.
+    ExposureError
+        If it is missing, damaged, or no exposure.
     """
-    exposures: list[Exposure] = []
+    for reader in READERS:
+        if reader.accepts(given):
+            return reader.open(given, variances=variances)
+    raise ExposureError(
+        f"{type(given).__name__}: no kind of exposure; expected a file or a JWST data model"
+    )
+
+
+def key_of(given: Any) -> Any:
+    """Return what tells an input from others before it is opened."""
+    if isinstance(given, str | os.PathLike):
+        return str(Path(given).absolute())
+    return id(given)
+
+
+def _unchanged(path: Path) -> Any:
+    """Return what raises ExposureError once a file is no longer what it is now."""
     try:
-        for path in paths:
-            # One by one: those opened are closed below if the next fails.
-            exposures.append(open_exposure(path, variances=variances))  # noqa: PERF401
-        yield exposures
-    finally:
-        for exposure in exposures:
-            exposure.close()
+        stamp = stamp_of(path.stat())
+    except OSError as error:
+        raise MissingFileError(f"{path}: no such file; check the name") from error
+
+    def check() -> None:
+        try:
+            now = stamp_of(path.stat())
+        except OSError:
+            now = None
+        if now != stamp:
+            raise ExposureError(
+                f"{path}: changed while it was read; run again when it is finished"
+            )
+
+    return check

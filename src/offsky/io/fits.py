@@ -6,7 +6,7 @@ unusual arrays are read through astropy itself.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from offsky.arrays import Array, as_flags, as_samples
 from offsky.errors import ExposureError, first_line
 from offsky.io.fits_layout import Extent, read_layout
 from offsky.io.source import Source, Span, open_source
-from offsky.values.exposure import Rows, Scratch
+from offsky.values.exposure import Rows, Scratch, Wanted
 from offsky.values.metadata import KEYWORDS, NUMBERS, Metadata
 
 # FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
@@ -41,6 +41,9 @@ class _ArrayReader(Protocol):
     shape: tuple[int, ...]
     row_bytes: int
     flip: int
+
+    @property
+    def n_bytes(self) -> int: ...
 
     def read_rows(self, first: int, last: int, scratch: Scratch) -> Array: ...
 
@@ -101,15 +104,6 @@ class RawArray:
         """Bytes of all pixels."""
         return self.row_bytes * self.shape[-2]
 
-    def spans_of_plane(
-        self, plane: int, first: int, last: int, scratch: Scratch
-    ) -> tuple[list[Span], Array]:
-        """Return the bytes of rows [first, last) of one plane, and the array that they fill."""
-        n_columns = self.shape[-1]
-        memory = scratch.take((last - first) * n_columns * self.dtype.itemsize)
-        rows = np.frombuffer(memory, dtype=self.dtype).reshape(last - first, n_columns)
-        return [(self.offset_of(plane, first), memory)], rows
-
     def spans(self, first: int, last: int, scratch: Scratch) -> tuple[list[Span], Array]:
         """Return the bytes of rows [first, last) of every plane, and the array that they fill."""
         n_columns = self.shape[-1]
@@ -124,6 +118,19 @@ class RawArray:
         ]
         rows = np.frombuffer(memory, dtype=self.dtype)
         return spans, rows.reshape(*self.shape[:-2], last - first, n_columns)
+
+    def spans_of_rows(self, rows: Sequence[int], scratch: Scratch) -> tuple[list[Span], Array]:
+        """Return the bytes of some rows of every plane, and the array that they fill."""
+        n_columns = self.shape[-1]
+        n_bytes = n_columns * self.dtype.itemsize
+        memory = scratch.take(n_bytes * len(rows) * self.n_planes)
+        places = [(plane, row) for plane in range(self.n_planes) for row in rows]
+        spans = [
+            (self.offset_of(plane, row), memory[i * n_bytes : (i + 1) * n_bytes])
+            for i, (plane, row) in enumerate(places)
+        ]
+        picked = np.frombuffer(memory, dtype=self.dtype)
+        return spans, picked.reshape(*self.shape[:-2], len(rows), n_columns)
 
     def read_rows(self, first: int, last: int, scratch: Scratch) -> Array:
         """Read rows [first, last) of every plane into `scratch`."""
@@ -141,6 +148,7 @@ class _SectionArray:
     def __init__(self, hdu: Any, name: str, lock: Lock, dq: bool) -> None:
         self.shape = tuple(hdu.shape)
         self.row_bytes = 8 * int(np.prod(self.shape[:-2] + self.shape[-1:]))
+        self.n_bytes = self.row_bytes * self.shape[-2]
         self._hdu = hdu
         self._name = name
         self._lock = lock
@@ -177,8 +185,8 @@ class FitsExposure:
         The file.
     shape : tuple of int
         (ny, nx), or (nints, ny, nx).
-    row_bytes : int
-        Memory for one row of SCI, ERR and DQ.
+    held_bytes : int
+        0: it is read by rows.
     header : astropy.io.fits.Header
         The primary header.
     metadata : Metadata
@@ -192,8 +200,7 @@ class FitsExposure:
     missing : list of str
         Those of ERR and DQ that the file does not have.
     variances : dict
-        Readers of VAR_POISSON, VAR_RNOISE and VAR_FLAT by name, those that it has; they
-        are not among the rows that `read_rows` reads.
+        Readers of VAR_POISSON, VAR_RNOISE and VAR_FLAT by name, those that it has.
 
     Raises
     ------
@@ -202,6 +209,8 @@ class FitsExposure:
     ExposureError
         If it is not FITS, not whole, or has no image to work on.
     """
+
+    held_bytes = 0
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -240,7 +249,6 @@ class FitsExposure:
         self.dq = self._companion("DQ")
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
         self.missing = [name for name, reader in readers.items() if reader is None]
-        self.row_bytes = sum(reader.row_bytes for reader in readers.values() if reader)
 
     def _find(self, name: str) -> Extent | None:
         found = [extent for extent in self.extents if extent.name == name]
@@ -294,24 +302,50 @@ class FitsExposure:
                 "fetch the file again"
             ) from error
 
-    def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
-        """Read rows [first, last) of SCI, ERR and DQ; valid until `scratch` is cleared."""
-        readers = (self.sci, self.err if errors else None, self.dq)
-        sci, err, dq = self._read(readers, first, last, scratch)
-        assert sci is not None
-        return Rows(sci, err, dq, 0 if self.dq is None else self.dq.flip)
+    def row_bytes(self, wanted: Wanted) -> int:
+        """Return the memory that reading one row takes."""
+        return sum(reader.row_bytes for reader in self._readers(wanted) if reader is not None)
 
-    def read_plane_rows(
-        self, arrays: "dict[str, RawArray]", plane: int, first: int, last: int, scratch: Scratch
-    ) -> dict[str, Array]:
-        """Read rows [first, last) of one plane of several arrays, valid as of `read_rows`."""
+    def read_rows(self, first: int, last: int, scratch: Scratch, wanted: Wanted) -> Rows:
+        """Read rows [first, last); valid until `scratch` is cleared."""
+        sci, err, dq, poisson, rnoise = self._read(self._readers(wanted), first, last, scratch)
+        if sci is None:
+            raise RuntimeError("an exposure without SCI")
+        return Rows(sci, err, dq, 0 if self.dq is None else self.dq.flip, poisson, rnoise)
+
+    def pick_rows(self, rows: Sequence[int], scratch: Scratch, wanted: Wanted) -> Rows:
+        """Read some rows; valid until `scratch` is cleared."""
         spans: list[Span] = []
-        found = {}
-        for name, array in arrays.items():
-            more, found[name] = array.spans_of_plane(plane, first, last, scratch)
-            spans += more
+        found: list[Array | None] = []
+        for reader in self._readers(wanted):
+            if isinstance(reader, RawArray):
+                more, picked = reader.spans_of_rows(rows, scratch)
+                spans += more
+                found.append(picked)
+            elif reader is None:
+                found.append(None)
+            else:
+                each = [reader.read_rows(row, row + 1, scratch) for row in rows]
+                found.append(np.concatenate(each, axis=-2))
         self.source.read(spans)
-        return found
+        sci, err, dq, poisson, rnoise = found
+        if sci is None:
+            raise RuntimeError("an exposure without SCI")
+        return Rows(sci, err, dq, 0 if self.dq is None else self.dq.flip, poisson, rnoise)
+
+    def _readers(self, wanted: Wanted) -> "Sequence[_ArrayReader | None]":
+        """Return readers of SCI, ERR, DQ, VAR_POISSON, VAR_RNOISE; None for unwanted ones."""
+        poisson = rnoise = None
+        if wanted.variances and self.has_variances:
+            poisson, rnoise = self.variances["VAR_POISSON"], self.variances["VAR_RNOISE"]
+        return self.sci, self.err if wanted.err else None, self.dq, poisson, rnoise
+
+    def read_arrays(
+        self, arrays: "Mapping[str, _ArrayReader]", first: int, last: int, scratch: Scratch
+    ) -> dict[str, Array]:
+        """Read rows [first, last) of several of its arrays, valid as of `read_rows`."""
+        found = self._read(list(arrays.values()), first, last, scratch)
+        return {name: rows for name, rows in zip(arrays, found, strict=True) if rows is not None}
 
     def _read(
         self, readers: "Sequence[_ArrayReader | None]", first: int, last: int, scratch: Scratch
@@ -346,19 +380,6 @@ class FitsExposure:
         """Whether it has VAR_POISSON and VAR_RNOISE."""
         return {"VAR_POISSON", "VAR_RNOISE"} <= set(self.variances)
 
-    @property
-    def variance_row_bytes(self) -> int:
-        """Memory that reading one row of these takes."""
-        return sum(self.variances[name].row_bytes for name in ("VAR_POISSON", "VAR_RNOISE"))
-
-    def read_variances(self, first: int, last: int, scratch: Scratch) -> tuple[Array, Array]:
-        """Read rows [first, last) of VAR_POISSON and VAR_RNOISE, as `read_rows` does."""
-        readers = [self.variances[name] for name in ("VAR_POISSON", "VAR_RNOISE")]
-        poisson, rnoise = self._read(readers, first, last, scratch)
-        assert poisson is not None
-        assert rnoise is not None
-        return poisson, rnoise
-
     def images(self, *, with_errors: bool) -> "dict[str, _ArrayReader]":
         """Return the readers of what a subtraction changes, by the extensions' names.
 
@@ -371,6 +392,10 @@ class FitsExposure:
         if with_errors:
             readers |= {"ERR": self.err, **self.variances}
         return {name: reader for name, reader in readers.items() if reader is not None}
+
+    def check_unchanged(self) -> None:
+        """Raise ExposureError if the file is no longer what was opened."""
+        self.source.check_unchanged()
 
     def close(self) -> None:
         """Close the file."""

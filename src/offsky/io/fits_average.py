@@ -10,7 +10,7 @@ from astropy.io import fits
 from offsky.io.cards import InputRecord, Provenance, now, printable
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_layout import header_damage_told
-from offsky.values.average import ClippedMean
+from offsky.io.writer import SavedAverage
 from offsky.values.metadata import KEYWORDS, Metadata
 
 KEPT_EXTENSION, INPUTS_EXTENSION = "N_KEPT", "BKGINPUT"
@@ -20,64 +20,57 @@ _NOT_INHERITED = ("CHECKSUM", "DATASUM", "NEXTEND", "DATE-OBS", "TIME-OBS")
 
 
 def write_average(
-    path: Path,
-    filename: str,
-    average: ClippedMean,
-    provenance: Provenance,
-    inputs: Sequence[InputRecord],
-    *,
-    like: FitsExposure | None,
-    metadata: Metadata,
+    file: Path, filename: str, saved: SavedAverage, *, like: FitsExposure | None
 ) -> None:
     """Write an average to a FITS file that is an exposure like its inputs.
 
     Parameters
     ----------
-    path : Path
+    file : Path
         The file to fill.
     filename : str
         The name it will have (keyword FILENAME).
-    average : ClippedMean
-        With ERR and DQ; its VAR_POISSON and VAR_RNOISE are written where it has them.
-    provenance : Provenance
-        What to say of its making.
-    inputs : sequence of InputRecord
-        The backgrounds and their fate.
+    saved : SavedAverage
+        The average, with ERR and DQ; its VAR_POISSON and VAR_RNOISE are written where it
+        has them.
     like : FitsExposure or None
         An exposure like it, whose primary header tells everything else.
-    metadata : Metadata
-        What holds for the average itself.
 
     Raises
     ------
     ExposureError
         If that header is damaged so that it cannot be written again.
     """
+    average, metadata = saved.average, saved.metadata
     if like is None:
-        primary = _primary(filename, provenance, None, metadata)
+        primary = _primary(filename, saved.provenance, None, metadata)
     else:
         with header_damage_told(like.path):
-            primary = _primary(filename, provenance, like.header, metadata)
+            primary = _primary(filename, saved.provenance, like.header, metadata)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 primary.header.tostring()
     hdus = [primary]
-    assert average.err is not None
-    assert average.dq is not None
-    images = {"SCI": average.sci, "ERR": average.err, "DQ": average.dq}
-    if average.var_poisson is not None and average.var_rnoise is not None:
-        images |= {"VAR_POISSON": average.var_poisson, "VAR_RNOISE": average.var_rnoise}
-    for name, data in images.items():
+    planes = {
+        "SCI": average.sci,
+        "ERR": average.err,
+        "DQ": average.dq,
+        "VAR_POISSON": average.var_poisson,
+        "VAR_RNOISE": average.var_rnoise,
+    }
+    for name, data in planes.items():
+        if data is None:
+            continue
         hdu = fits.ImageHDU(np.asarray(data), name=name)
         if metadata.unit is not None and name in ("SCI", "ERR"):
             hdu.header["BUNIT"] = metadata.unit
         hdus.append(hdu)
     hdus.append(fits.ImageHDU(average.n_kept.astype(np.int32), name=KEPT_EXTENSION))
-    hdus.append(inputs_table(inputs))
+    hdus.append(inputs_table(saved.records))
     with warnings.catch_warnings():
         # Oddities of the template's header are kept as they are.
         warnings.simplefilter("ignore")
-        fits.HDUList(hdus).writeto(path, overwrite=True, output_verify="ignore")
+        fits.HDUList(hdus).writeto(file, overwrite=True, output_verify="ignore")
 
 
 def _primary(
@@ -114,6 +107,7 @@ def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
         for name, values in text.items()
     ]
     columns.append(fits.Column("N_REJECTED", "K", array=[record.n_rejected for record in inputs]))
+    columns.append(fits.Column("N_MASKED", "K", array=[record.n_masked for record in inputs]))
     columns.append(fits.Column("LEVEL", "D", array=[record.level for record in inputs]))
     return fits.BinTableHDU.from_columns(columns, name=INPUTS_EXTENSION)
 

@@ -8,7 +8,6 @@ copied byte for byte, so that it arrives unchanged whatever it is.
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock, local
 
@@ -18,9 +17,9 @@ from astropy.io import fits
 from offsky.arrays import Array
 from offsky.io.fits import FitsExposure, RawArray
 from offsky.io.source import write_exactly
-from offsky.subtraction import PLAIN, Subtraction, TargetRows, count_unknown_errors, subtract_rows
+from offsky.subtraction import PLAIN, Subtracted, Subtraction, TargetRows, subtract_rows
 from offsky.values.average import ClippedMean
-from offsky.values.exposure import Scratch
+from offsky.values.exposure import Rows, Scratch
 
 
 class _Own(local):
@@ -50,11 +49,6 @@ class FitsCopy:
         of cards may not.
     how : Subtraction or None
         How the average will be subtracted; None to copy all pixels unchanged.
-
-    Attributes
-    ----------
-    scale : float
-        Factor on the average; it may be set before the first rows are subtracted.
     """
 
     def __init__(
@@ -62,9 +56,7 @@ class FitsCopy:
     ) -> None:
         self._target = target
         self._how = how or PLAIN
-        self.scale = self._how.scale
         self._owned = {} if how is None else _owned_by(target, how)
-        self._n_unknown: list[int] = []
         self._header = header
         self._header_bytes = len(_card_bytes(header))
         self._file = path.open("r+b", buffering=0)
@@ -121,41 +113,63 @@ class FitsCopy:
             self._target.source.copy(start, length, self._file.fileno(), destination)
         self._begin_flush()
 
-    @property
-    def n_err_unknown(self) -> int:
-        """Pixels whose average has no known error, where errors are propagated."""
-        return sum(self._n_unknown)
+    def subtract(
+        self, first: int, last: int, average: ClippedMean, rows: Rows | None = None
+    ) -> Subtracted:
+        """Write rows [first, last) of the target minus the average.
 
-    def subtract(self, first: int, last: int, average: ClippedMean) -> None:
-        """Write rows [first, last) of the target minus the average."""
-        how = replace(self._how, scale=self.scale)
-        if how.propagate:
-            self._n_unknown.append(count_unknown_errors(average))
+        Parameters
+        ----------
+        first, last : int
+            The rows.
+        average : ClippedMean
+            These rows of the average.
+        rows : Rows or None
+            These rows of the target, where they have been read; not modified.
+
+        Returns
+        -------
+        Subtracted
+            Valid until this thread subtracts again.
+        """
         scratch = _own.scratch
-        for plane in range(self._owned["SCI"].n_planes):
-            scratch.clear()
-            rows = self._target.read_plane_rows(self._owned, plane, first, last, scratch)
-            target = TargetRows.of(rows, self._owned["DQ"].flip)
-            result = subtract_rows(target, average, how, in_place=True)
-            for name in self._owned:
-                self._write_rows(name, plane, first, result.image(name))
+        scratch.clear()
+        before: dict[str, Array] = {}
+        after: dict[str, Array] = {}
+        for name, array in self._owned.items():
+            given = None if rows is None else getattr(rows, name.lower(), None)
+            if given is not None:
+                before[name] = given
+                after[name] = scratch.array(given.shape, array.dtype)
+        rest = {name: array for name, array in self._owned.items() if name not in before}
+        # Ours alone: they become the result.
+        own = self._target.read_arrays(rest, first, last, scratch)
+        flip = self._owned["DQ"].flip
+        subtracted = subtract_rows(
+            TargetRows.of({**before, **own}, flip),
+            average,
+            self._how,
+            out=TargetRows.of({**after, **own}, flip),
+        )
+        for name in self._owned:
+            self._write_rows(name, first, subtracted.rows.image(name))
         with self._lock:
             self._rows_missing -= last - first
             is_last = self._rows_missing == 0
         if is_last:
             self._begin_flush()
+        return subtracted
 
     def _begin_flush(self) -> None:
         """Let the disk go ahead while there is other work: the flush at the end is short then."""
         self._flushes.append(self._flusher.submit(os.fsync, self._file.fileno()))
 
-    def _write_rows(self, name: str, plane: int, first: int, rows: Array) -> None:
+    def _write_rows(self, name: str, first: int, rows: Array) -> None:
         array = self._arrays[name]
-        write_exactly(
-            self._file.fileno(),
-            rows.reshape(-1).view(np.uint8).data,
-            array.offset_of(plane, first),
-        )
+        planes = rows if rows.ndim == 3 else rows[np.newaxis]
+        for plane, image in enumerate(planes):
+            memory = image.reshape(-1).view(np.uint8).data
+            write_exactly(self._file.fileno(), memory, array.offset_of(plane, first))
 
     def finish(self) -> None:
         """Write the primary header and close the file."""

@@ -4,7 +4,6 @@ The whole target is in memory. Use `offsky.io.fits_copy` where it can be used.
 """
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ from astropy.io import fits
 from offsky.arrays import as_flags, as_samples
 from offsky.errors import ExposureError, first_line
 from offsky.io.fits import FitsExposure
-from offsky.subtraction import Subtraction, TargetRows, count_unknown_errors, subtract_rows
+from offsky.subtraction import Subtracted, Subtraction, TargetRows, subtract_rows
 from offsky.values.average import ClippedMean
+from offsky.values.exposure import Rows
 
 
 class FitsRewrite:
@@ -30,11 +30,6 @@ class FitsRewrite:
         The new primary header.
     how : Subtraction
         How the average will be subtracted.
-
-    Attributes
-    ----------
-    scale : float
-        As of `FitsCopy`.
     """
 
     def __init__(
@@ -44,8 +39,6 @@ class FitsRewrite:
         self._path = path
         self._header = header
         self._how = how
-        self.scale = how.scale
-        self._n_unknown: list[int] = []
         self._hdus = fits.open(target.path, memmap=False)
         try:
             # In the machine's byte order and unscaled: what BSCALE made of it.
@@ -70,21 +63,13 @@ class FitsRewrite:
     def copy_rest(self) -> None:
         """Do nothing: all is written at the end."""
 
-    @property
-    def n_err_unknown(self) -> int:
-        """Pixels whose average has no known error, where errors are propagated."""
-        return sum(self._n_unknown)
-
-    def subtract(self, first: int, last: int, average: ClippedMean) -> None:
-        """Subtract the average from rows [first, last) in memory."""
-        how = replace(self._how, scale=self.scale)
-        if how.propagate:
-            self._n_unknown.append(count_unknown_errors(average))
-        rows = (..., slice(first, last), slice(None))
-        target = TargetRows.of({name: each[rows] for name, each in self._images.items()})
-        result = subtract_rows(target, average, how)
-        for name, image in self._images.items():
-            image[rows] = result.image(name)
+    def subtract(
+        self, first: int, last: int, average: ClippedMean, rows: Rows | None = None
+    ) -> Subtracted:
+        """Subtract the average from rows [first, last) in memory; `rows` are not needed."""
+        part = (..., slice(first, last), slice(None))
+        own = TargetRows.of({name: each[part] for name, each in self._images.items()})
+        return subtract_rows(own, average, self._how, out=own)
 
     def finish(self) -> None:
         """Write the file."""

@@ -1,7 +1,8 @@
-"""Read masks: images in FITS files, not zero where a sample is to be left out."""
+"""Read masks: images that are not zero where a sample is to be left out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,64 +10,173 @@ import numpy as np
 from astropy.io import fits
 
 from offsky.arrays import Array
-from offsky.combine.adjusted import AdjustedExposure
 from offsky.errors import ExposureError, MissingFileError, ParameterError
-from offsky.values.exposure import Exposure
+from offsky.io.names import product_root
+from offsky.io.source import stamp_of
 from offsky.values.mask import PackedMask
 
 
-def apply_masks(exposures: Sequence[Exposure], masks: Sequence[Any]) -> list[Exposure]:
-    """Return exposures with what their masks say left out.
+@dataclass(frozen=True, slots=True, eq=False)
+class UserMask:
+    """A mask that a user gave for one exposure.
+
+    Attributes
+    ----------
+    name : str
+        What messages and products call it.
+    packed : PackedMask
+        The mask.
+    check_unchanged : callable
+        Raises ExposureError if its file has changed since it was read.
+    """
+
+    name: str
+    packed: PackedMask
+    check_unchanged: Callable[[], None]
+
+
+def read_mask(given: Any, shape: tuple[int, int], exposure_name: str) -> UserMask:
+    """Read a mask, and check it against the exposure that it is for.
 
     Parameters
     ----------
-    exposures : sequence of Exposure
-        The exposures as they are.
-    masks : sequence of (path-like, array_like or None)
-        None at all, or one for each exposure: a FITS file whose first two-dimensional
-        image is the mask, the mask itself, or None for no mask.
+    given : path or array_like
+        A FITS file whose first two-dimensional image is the mask, or the mask itself.
+    shape : tuple of int
+        (ny, nx) of the exposure.
+    exposure_name : str
+        What messages call the exposure.
+
+    Raises
+    ------
+    ExposureError
+        For a mask that cannot be read or is not of this shape.
+    """
+    if isinstance(given, str | os.PathLike):
+        path = Path(given)
+        image, check = _read_image(path, exposure_name)
+        name, what = path.name, f"{given}: the mask"
+    else:
+        image, check, name, what = _image_of(given), _never_changes, "array", "a mask"
+    if image.shape != shape:
+        raise ExposureError(
+            f"{what} has the shape {image.shape}, but {exposure_name} {shape}; expected the same"
+        )
+    # NaN is not zero.
+    return UserMask(name, PackedMask.of(np.asarray(image != 0)), check)
+
+
+def masks_for(
+    backgrounds: Sequence[Any],
+    masks: Sequence[Any] | Mapping[Any, Any],
+    mask_dir: str | os.PathLike[str] | None = None,
+    *,
+    name_of: Callable[[Any], str],
+) -> tuple[Any, ...]:
+    """Find the mask of each background.
+
+    Parameters
+    ----------
+    backgrounds : sequence of (path or data model)
+        The backgrounds.
+    masks : sequence or mapping
+        One mask for each background in turn, None for no mask; or masks by the names or
+        paths of their backgrounds. Empty for none.
+    mask_dir : path-like or None
+        A folder in which the mask of ``<root>_rate.fits`` is ``<root>_mask.fits``; a
+        background without such a file has no mask.
+    name_of : callable
+        Returns the name of a background.
+
+    Returns
+    -------
+    tuple of (path, array or None)
+        One for each background; empty where there is no mask at all.
 
     Raises
     ------
     ParameterError
-        If there are not as many masks as exposures.
-    ExposureError
-        For a mask that cannot be read or is not of the exposure's shape.
+        If a list has another length, or a name fits no background.
     """
-    if not masks:
-        return list(exposures)
-    if len(masks) != len(exposures):
+    if mask_dir is not None:
+        if len(masks):
+            raise ParameterError("masks and mask_dir are given; give one of them")
+        return _masks_in(backgrounds, Path(mask_dir), name_of)
+    if isinstance(masks, Mapping):
+        return _masks_by_name(backgrounds, masks, name_of)
+    if isinstance(masks, str | bytes | os.PathLike) or not isinstance(masks, Sequence):
         raise ParameterError(
-            f"{len(masks)} masks for {len(exposures)} backgrounds; give one for each, in the "
+            f"masks is {type(masks).__name__}: give a list with one for each background, or a "
+            "dictionary of masks by the backgrounds' names"
+        )
+    if masks and len(masks) != len(backgrounds):
+        raise ParameterError(
+            f"{len(masks)} masks for {len(backgrounds)} backgrounds; give one for each, in the "
             "same order"
         )
-    return [
-        exposure if mask is None else AdjustedExposure(exposure, mask=_packed(mask, exposure))
-        for exposure, mask in zip(exposures, masks, strict=True)
-    ]
+    return tuple(masks)
 
 
-def _packed(mask: Any, exposure: Exposure) -> PackedMask:
-    """Return a mask, checked against the exposure it is of."""
-    from_file = isinstance(mask, str | os.PathLike)
-    image = _read_image(Path(mask), exposure.name) if from_file else np.asarray(mask)
-    if image.shape != exposure.shape[-2:]:
-        which = f"{mask}: the mask" if from_file else "a mask"
-        raise ExposureError(
-            f"{which} has the shape {image.shape}, but {exposure.name} {exposure.shape[-2:]}; "
-            "expected the same"
-        )
-    # NaN is not zero.
-    return PackedMask.of(np.asarray(image != 0))
+def _masks_by_name(
+    backgrounds: Sequence[Any], masks: Mapping[Any, Any], name_of: Callable[[Any], str]
+) -> tuple[Any, ...]:
+    found: list[Any] = [None] * len(backgrounds)
+    for wanted, mask in masks.items():
+        places = [i for i, each in enumerate(backgrounds) if _is_called(each, wanted, name_of)]
+        if not places:
+            raise ParameterError(
+                f"mask for {os.fspath(wanted) if isinstance(wanted, os.PathLike) else wanted!r}: "
+                f"no background has this name or path; they are "
+                f"{', '.join(map(name_of, backgrounds)) or 'none'}"
+            )
+        for i in places:
+            found[i] = mask
+    return tuple(found) if any(mask is not None for mask in found) else ()
 
 
-def _read_image(path: Path, name: str) -> Array:
+def _is_called(background: Any, wanted: Any, name_of: Callable[[Any], str]) -> bool:
+    if name_of(background) == str(wanted):
+        return True
+    if not isinstance(background, str | os.PathLike):
+        return False
+    return Path(background).absolute() == Path(str(wanted)).absolute()
+
+
+def _masks_in(
+    backgrounds: Sequence[Any], folder: Path, name_of: Callable[[Any], str]
+) -> tuple[Any, ...]:
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder}: no such folder of masks; check the name")
+    paths = [folder / f"{product_root(Path(name_of(each)))}_mask.fits" for each in backgrounds]
+    found = tuple(path if path.exists() else None for path in paths)
+    return found if any(path is not None for path in found) else ()
+
+
+def _never_changes() -> None:
+    """Raise nothing: an array is its owner's business."""
+
+
+def _image_of(given: Any) -> Array:
+    try:
+        image = np.asarray(given)
+        if image.dtype.kind not in "biuf":
+            raise ValueError(f"{image.dtype} values")
+    except (ValueError, TypeError) as error:
+        raise ParameterError(
+            f"a mask is {type(given).__name__} ({error}); give an image of numbers, a FITS "
+            "file, or None"
+        ) from error
+    return image
+
+
+def _read_image(path: Path, name: str) -> tuple[Array, Callable[[], None]]:
     """Read the first two-dimensional image of a FITS file."""
     try:
+        stamp = stamp_of(path.stat())
         with fits.open(path, memmap=False) as hdus:
             for hdu in hdus:
                 if hdu.is_image and hdu.header.get("NAXIS") == 2:
-                    return np.asarray(hdu.data)
+                    return np.asarray(hdu.data), lambda: _check(path, stamp)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name of the mask") from error
     except (OSError, ValueError, TypeError) as error:
@@ -75,3 +185,14 @@ def _read_image(path: Path, name: str) -> Array:
         f"{path}: no two-dimensional image in the mask; expected one, not zero where {name} is "
         "to be left out"
     )
+
+
+def _check(path: Path, stamp: tuple[int, ...]) -> None:
+    try:
+        now = stamp_of(path.stat())
+    except OSError:
+        now = None
+    if now != stamp:
+        raise ExposureError(
+            f"{path}: the mask changed while it was used; run again when it is finished"
+        )

@@ -9,6 +9,7 @@ import numpy as np
 
 from offsky.errors import ExposureError, MissingFileError
 from offsky.io.fits import FitsExposure
+from offsky.io.names import is_asdf
 from offsky.values.in_memory import ArrayExposure
 from offsky.values.metadata import MODEL_PATHS, Metadata
 
@@ -75,7 +76,7 @@ def model_exposure(
     name : str or None
         What messages call it; None for its file name.
     variances : bool
-        Look for VAR_POISSON and VAR_RNOISE too.
+        Look for VAR_* too.
 
     Returns
     -------
@@ -105,22 +106,24 @@ def model_exposure(
                 f"{name}: {key} has the shape {arrays[key].shape}, data {sci.shape}; "
                 "expected the same"
             )
-    found = error_arrays(model, sci.shape) if variances else {}
-    pair = None
-    if "var_poisson" in found and "var_rnoise" in found:
-        pair = found["var_poisson"], found["var_rnoise"]
     return ArrayExposure(
-        name, sci, arrays.get("err"), arrays.get("dq"), _metadata(model), id(model), pair
+        name,
+        sci,
+        arrays.get("err"),
+        arrays.get("dq"),
+        _metadata(model),
+        id(model),
+        _variances(model, sci.shape) if variances else None,
     )
 
 
-def error_arrays(model: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Return ERR and VAR_* of a model by name, those that it has in this shape."""
+def _variances(model: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Return VAR_* of a model by the extensions' names, those that it has in this shape."""
     arrays = {}
-    for key in ("err", "var_poisson", "var_rnoise", "var_flat"):
+    for key in ("var_poisson", "var_rnoise", "var_flat"):
         value = model.instance.get(key)
         if value is not None and np.shape(value) == shape:
-            arrays[key] = np.asarray(value)
+            arrays[key.upper()] = np.asarray(value)
     return arrays
 
 
@@ -138,8 +141,3 @@ def _metadata(model: Any) -> Metadata:
             node = node.get(key) if isinstance(node, Mapping) else None
         values[name] = node
     return Metadata(**values)
-
-
-def is_asdf(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path names an ASDF file."""
-    return Path(path).suffix.lower() == ".asdf"

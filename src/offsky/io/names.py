@@ -1,10 +1,7 @@
 """Names of products, as the JWST pipeline gives them."""
 
+import os
 from pathlib import Path
-
-from offsky.io.files import open_exposure
-from offsky.io.models import is_asdf
-from offsky.values.exposure import Exposure
 
 # Suffixes of the products that are inputs here; the last one is replaced.
 _SUFFIXES = ("rate", "rateints", "cal", "calints", "bsub", "bsubints")
@@ -28,22 +25,6 @@ def product_root(path: Path) -> str:
     return root if root and suffix in _SUFFIXES else name
 
 
-def output_name(target: Path, root: str | None = None) -> Path:
-    """Return the default output of a target, in the current directory.
-
-    Parameters
-    ----------
-    target : Path
-        The target; looked into to tell images from cubes.
-    root : str or None
-        What the name begins with; None for the target's own root.
-    """
-    exposure: Exposure = open_exposure(target)
-    shape = exposure.shape
-    exposure.close()
-    return Path(product_name(root or product_root(target), shape, is_asdf(target)))
-
-
 def product_name(root: str, shape: tuple[int, ...], asdf: bool) -> str:
     """Return the name of a subtracted target of this shape.
 
@@ -56,6 +37,11 @@ def product_name(root: str, shape: tuple[int, ...], asdf: bool) -> str:
     return f"{root}_{suffix}{'.asdf' if asdf else '.fits'}"
 
 
-def combined_name(root: str) -> str:
+def combined_name(root: str, *, asdf: bool = False) -> str:
     """Return the name of the average that goes with a product."""
-    return f"{root}_combinedbackground.fits"
+    return f"{root}_combinedbackground{'.asdf' if asdf else '.fits'}"
+
+
+def is_asdf(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path names an ASDF file."""
+    return Path(path).suffix.lower() == ".asdf"

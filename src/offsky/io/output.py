@@ -1,5 +1,6 @@
 """Write a file whole or not at all."""
 
+import contextlib
 import gzip
 import os
 import secrets
@@ -62,12 +63,8 @@ def _check_output(path: Path, inputs: Sequence[Path], overwrite: bool) -> None:
         raise OutputError(f"{path}: the directory {folder} cannot be written to; choose another")
 
 
-@contextmanager
-def atomic_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a file to write beside `path`; it takes its place if all goes well.
-
-    The file is flushed to disk and renamed at the end of the block. On any error it
-    is removed, and what was at `path` stays.
+class Part:
+    """A file that is written under another name beside its own; it appears whole or not at all.
 
     Parameters
     ----------
@@ -76,42 +73,101 @@ def atomic_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
     overwrite : bool
         Whether it may replace one that is there by then.
 
+    Attributes
+    ----------
+    file : Path
+        An empty file, to be filled unzipped: where `path` ends in ``.gz`` it is zipped
+        when it is published.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self.path = path
+        self._overwrite = overwrite
+        stem = f".{path.name.removesuffix('.gz')}.{secrets.token_hex(4)}"
+        self.file = path.with_name(f"{stem}.part")
+        self._zipped = path.with_name(f"{stem}.part.gz")
+        with writing_told(path):
+            self.file.touch(exist_ok=False)
+
+    def publish(self) -> Path:
+        """Flush the file to disk and give it its name.
+
+        Raises
+        ------
+        OutputError
+            If writing fails: a full disk, say.
+        OutputExistsError
+            If a file appeared in its place meanwhile and may not be replaced.
+        """
+        try:
+            with writing_told(self.path):
+                finished = self.file
+                if self.path.suffix == ".gz":
+                    finished = self._zipped
+                    with self.file.open("rb") as plain, gzip.open(finished, "xb") as zipped:
+                        shutil.copyfileobj(plain, zipped, 2**20)
+                with finished.open("rb") as written:
+                    os.fsync(written.fileno())
+                if self._overwrite:
+                    finished.replace(self.path)
+                else:
+                    _rename_to_new(finished, self.path)
+        finally:
+            self.abandon()
+        return self.path
+
+    def abandon(self) -> None:
+        """Remove what was written; what is at `path` stays."""
+        with contextlib.suppress(OSError):
+            self.file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._zipped.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_told(path: Path) -> Iterator[None]:
+    """Turn an error of the system while `path` is written into one line."""
+    try:
+        yield
+    except OffskyError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{path}: writing failed ({error.strerror or error}); nothing was left behind"
+        ) from error
+
+
+@contextmanager
+def atomic_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a file to write beside `path`; it takes its place if all goes well.
+
+    Parameters
+    ----------
+    path, overwrite
+        As for `Part`.
+
     Yields
     ------
     Path
-        An empty file under another name, to be filled unzipped: where `path` ends in
-        ``.gz`` it is zipped afterwards.
+        An empty file, to be filled.
 
     Raises
     ------
     OutputError
         If writing fails: a full disk, say.
     """
-    stem = f".{path.name.removesuffix('.gz')}.{secrets.token_hex(4)}"
-    plain = part = path.with_name(f"{stem}.part")
+    part = Part(path, overwrite=overwrite)
     try:
-        try:
-            plain.touch(exist_ok=False)
-            yield plain
-            if path.suffix == ".gz":
-                part = path.with_name(f"{stem}.part.gz")
-                with plain.open("rb") as unzipped, gzip.open(part, "xb") as zipped:
-                    shutil.copyfileobj(unzipped, zipped, 2**20)
-            with part.open("rb") as written:
-                os.fsync(written.fileno())
-            if overwrite:
-                part.replace(path)
-            else:
-                _rename_to_new(part, path)
-        except OSError as error:
-            if isinstance(error, OffskyError):
-                raise
-            raise OutputError(
-                f"{path}: writing failed ({error.strerror or error}); nothing was left behind"
-            ) from error
+        with writing_told(path):
+            yield part.file
+        part.publish()
     finally:
-        plain.unlink(missing_ok=True)
-        part.unlink(missing_ok=True)
+        part.abandon()
 
 
 def _rename_to_new(part: Path, path: Path) -> None:

@@ -1,24 +1,209 @@
-"""Begin a subtracted exposure's file: its primary header, and the way it is written."""
+"""A subtracted exposure as a file: which writer writes it, and its primary header."""
 
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import numpy as np
 from astropy.io import fits
 
+from offsky.errors import OutputError
 from offsky.io.cards import STATUS_KEYWORD, Provenance, now
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_average import set_cards, set_filename
 from offsky.io.fits_copy import FitsCopy, can_copy
 from offsky.io.fits_layout import header_damage_told
 from offsky.io.fits_rewrite import FitsRewrite
+from offsky.io.model_product import ModelFileWriter
+from offsky.io.names import is_asdf, product_name
+from offsky.io.output import Part, check_output, writing_told
+from offsky.io.writer import Writer
 from offsky.outcome import COMPLETE, SKIPPED
-from offsky.subtraction import Subtraction
+from offsky.subtraction import Subtracted, Subtraction
 from offsky.values.average import ClippedMean
+from offsky.values.exposure import Exposure, Rows
 
-# Rows of a target that are subtracted from at a time.
-_SUBTRACT_ROWS = 64
+
+class Form(Protocol):
+    """One way to write a subtracted exposure to a file."""
+
+    def suits(self, target: Exposure, path: Path, how: Subtraction) -> bool:
+        """Tell whether this target can be written so."""
+
+    def held_bytes(self, target: Exposure, how: Subtraction) -> int:
+        """Return the memory that it takes until it is published."""
+
+    def begin(
+        self, target: Exposure, part: Part, how: Subtraction, provenance: Provenance | None
+    ) -> Writer:
+        """Begin to fill a file; as of `offsky.io.writer.Product`."""
+
+
+class FileProduct:
+    """A subtracted exposure that becomes a file.
+
+    Parameters
+    ----------
+    path : Path or None
+        The file; None to name it by `name_of`.
+    overwrite : bool
+        Whether it may replace one that exists.
+    name_of : callable or None
+        Returns the file for an open target, where the name depends on its shape.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        overwrite: bool = False,
+        name_of: Callable[[Exposure], Path] | None = None,
+    ) -> None:
+        self._path = path
+        self._overwrite = overwrite
+        self._name_of = name_of
+        self._inputs: tuple[Path, ...] = ()
+
+    def check(self, inputs: Sequence[Path]) -> None:
+        """Raise OutputError unless the file may be written."""
+        self._inputs = tuple(inputs)
+        if self._path is not None:
+            check_output(self._path, inputs=self._inputs, overwrite=self._overwrite)
+
+    def held_bytes(self, target: Exposure, how: Subtraction) -> int:
+        """Return the memory that it takes until it is published."""
+        return self._form(target, how).held_bytes(target, how)
+
+    def begin(self, target: Exposure, how: Subtraction, provenance: Provenance | None) -> Writer:
+        """Begin the file, as of `offsky.io.writer.Product`."""
+        path, form = self._place(target), self._form(target, how)
+        if self._path is None:
+            check_output(path, inputs=self._inputs, overwrite=self._overwrite)
+        part = Part(path, overwrite=self._overwrite)
+        try:
+            with writing_told(path):
+                return form.begin(target, part, how, provenance)
+        except BaseException:
+            part.abandon()
+            raise
+
+    def _place(self, target: Exposure) -> Path:
+        if self._path is not None:
+            return self._path
+        if self._name_of is None:
+            raise OutputError("a product without a name; give a path")
+        return self._name_of(target)
+
+    def _form(self, target: Exposure, how: Subtraction) -> Form:
+        path = self._place(target)
+        return next(form for form in FORMS if form.suits(target, path, how))
+
+
+def named_by_shape(folder: Path, root: str, *, asdf: bool) -> Callable[[Exposure], Path]:
+    """Return what names a product in `folder` as the JWST pipeline does."""
+    return lambda target: folder / product_name(root, target.shape, asdf)
+
+
+class _FitsWriter:
+    """A FITS file that is filled: its header, its body, and the file it will be."""
+
+    def __init__(self, part: Part, header: fits.Header, body: FitsCopy | FitsRewrite) -> None:
+        self._part = part
+        self._header = header
+        self._body = body
+
+    def copy_rest(self) -> None:
+        """Copy everything that the subtraction does not change."""
+        with writing_told(self._part.path):
+            self._body.copy_rest()
+
+    def subtract(
+        self, first: int, last: int, average: ClippedMean, rows: Rows | None
+    ) -> Subtracted:
+        """Subtract rows [first, last), as of `offsky.io.writer.Writer`."""
+        with writing_told(self._part.path):
+            return self._body.subtract(first, last, average, rows)
+
+    def finish(self, provenance: Provenance | None) -> None:
+        """Complete the file."""
+        if provenance is not None:
+            set_cards(self._header, provenance)
+        with writing_told(self._part.path):
+            self._body.finish()
+
+    def publish(self) -> Path:
+        """Give the file its name."""
+        self._body.close()
+        return self._part.publish()
+
+    def abandon(self) -> None:
+        """Remove it."""
+        self._body.close()
+        self._part.abandon()
+
+
+class _CopyForm:
+    """The target's own bytes with new pixels: plain arrays."""
+
+    def suits(self, target: Exposure, path: Path, how: Subtraction) -> bool:
+        return isinstance(target, FitsExposure) and not is_asdf(path) and can_copy(target, how)
+
+    def held_bytes(self, target: Exposure, how: Subtraction) -> int:
+        return 0
+
+    def begin(
+        self, target: Exposure, part: Part, how: Subtraction, provenance: Provenance | None
+    ) -> Writer:
+        own = _fits(target)
+        header = new_header(own, part.path, provenance)
+        changes = None if provenance is None else how
+        return _FitsWriter(part, header, FitsCopy(own, part.file, header, changes))
+
+
+class _RewriteForm:
+    """The target as astropy writes it: compressed and unusual arrays."""
+
+    def suits(self, target: Exposure, path: Path, how: Subtraction) -> bool:
+        return isinstance(target, FitsExposure) and not is_asdf(path)
+
+    def held_bytes(self, target: Exposure, how: Subtraction) -> int:
+        # The images, and as much again while they are written.
+        images = _fits(target).images(with_errors=how.changes_errors)
+        return 2 * sum(reader.n_bytes for reader in images.values())
+
+    def begin(
+        self, target: Exposure, part: Part, how: Subtraction, provenance: Provenance | None
+    ) -> Writer:
+        own = _fits(target)
+        header = new_header(own, part.path, provenance)
+        if provenance is None:
+            return _FitsWriter(part, header, FitsCopy(own, part.file, header, None))
+        return _FitsWriter(part, header, FitsRewrite(own, part.file, header, how))
+
+
+class _ModelForm:
+    """The target through `stdatamodels`: from ASDF, or to it."""
+
+    def suits(self, target: Exposure, path: Path, how: Subtraction) -> bool:
+        return True
+
+    def held_bytes(self, target: Exposure, how: Subtraction) -> int:
+        return ModelFileWriter.held_bytes(target)
+
+    def begin(
+        self, target: Exposure, part: Part, how: Subtraction, provenance: Provenance | None
+    ) -> Writer:
+        return ModelFileWriter(target, part, how)
+
+
+FORMS: list[Form] = [_CopyForm(), _RewriteForm(), _ModelForm()]
+"""The ways to write a file; the first that suits is taken."""
+
+
+def _fits(target: Exposure) -> FitsExposure:
+    """Return a target that a form suits as what it is."""
+    if not isinstance(target, FitsExposure):
+        raise TypeError(f"{target.name}: not from a FITS file")
+    return target
 
 
 def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> fits.Header:
@@ -58,30 +243,3 @@ def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -
         for line in provenance.history():
             header.add_history(line)
     return header
-
-
-def start_copy(
-    target: FitsExposure, part: Path, header: fits.Header, how: Subtraction
-) -> FitsCopy | FitsRewrite:
-    """Begin a copy of the target's bytes, or a new file where that cannot be done."""
-    if can_copy(target, how):
-        return FitsCopy(target, part, header, how)
-    return FitsRewrite(target, part, header, how)
-
-
-def subtract_whole(copy: FitsCopy | FitsRewrite, n_rows: int, average: ClippedMean) -> None:
-    """Subtract an average that is in memory, piece by piece."""
-    for first in range(0, n_rows, _SUBTRACT_ROWS):
-        last = min(first + _SUBTRACT_ROWS, n_rows)
-        copy.subtract(first, last, _rows_of(average, first, last))
-
-
-def _rows_of(average: ClippedMean, first: int, last: int) -> ClippedMean:
-    """Return rows [first, last) of an average's images."""
-    shape = average.sci.shape
-    images: dict[str, Any] = {
-        each.name: value[first:last]
-        for each in fields(average)
-        if isinstance(value := getattr(average, each.name), np.ndarray) and value.shape == shape
-    }
-    return replace(average, **images)

@@ -1,19 +1,17 @@
 """The factor on the average at which least of it is left in the target: plain numbers."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from offsky.arrays import Array
-from offsky.combine.images import reduce_rows
+from offsky.combine.images import make_image
 from offsky.errors import ExposureMismatchError
 from offsky.measure.levels import even_rows
 from offsky.measure.sources import Finder, grown, noise_and_bad
 from offsky.options import Options
 from offsky.subtraction import TargetScale
 from offsky.values.average import ClippedMean
-from offsky.values.exposure import Exposure, Scratch
+from offsky.values.exposure import Exposure, Scratch, Wanted
 
 # Pixels that the factor is fitted to: its error is far below what matters.
 _MOST_PIXELS = 2**18
@@ -22,26 +20,10 @@ _REACH = 3.0
 _MAXITERS = 30
 _SEGMENT = 256
 _STRIP_ROWS = 64
+_WANTED = Wanted()
 _NOTHING = (
     "the average is zero within its errors: no factor can be fitted; give target_scale as a number"
 )
-
-
-def scaled(average: ClippedMean, factor: float) -> ClippedMean:
-    """Return an average times a factor, its variances times the square."""
-    if factor == 1:
-        return average
-
-    def times(array: Array | None, by: float) -> Array | None:
-        return None if array is None else array * array.dtype.type(by)
-
-    return replace(
-        average,
-        sci=average.sci * average.sci.dtype.type(factor),
-        err=times(average.err, abs(factor)),
-        var_poisson=times(average.var_poisson, factor**2),
-        var_rnoise=times(average.var_rnoise, factor**2),
-    )
 
 
 def fit_scale(
@@ -194,7 +176,7 @@ def _read_image(
     target: Exposure, first: int, last: int, options: Options
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Read rows of the target's image: SCI, noise, and what is not usable."""
-    scratch = Scratch((last - first) * target.row_bytes)
-    rows = reduce_rows(target.read_rows(first, last, scratch), options).rows
-    noise, bad = noise_and_bad(rows)
-    return np.array(rows.sci, dtype=np.float32), noise, bad
+    scratch = Scratch((last - first) * target.row_bytes(_WANTED))
+    image = make_image(target.read_rows(first, last, scratch, _WANTED), options)
+    noise, bad = noise_and_bad(image)
+    return np.array(image.rows.sci, dtype=np.float32), noise, bad

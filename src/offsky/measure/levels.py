@@ -1,17 +1,12 @@
 """The levels of exposures, and what brings them to a common one: plain numbers."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offsky.arrays import Array
-from offsky.combine.images import reduce_rows
 from offsky.errors import ExposureMismatchError
-from offsky.options import Options
-from offsky.values.exposure import Exposure, Scratch
 
 # Samples that levels are told from: of each exposure a quarter of a million, fewer of
 # many exposures, so that all are within 16 MB.  The level of one is then known to 0.3 %
@@ -122,42 +117,15 @@ def match_levels(samples: Array, how: str) -> LevelMatch:
     return LevelMatch(tuple(levels), zeros, tuple(mean / level for level in levels), n_common)
 
 
-def sample_levels(exposures: Sequence[Exposure], options: Options, threads: int) -> Array:
-    """Read rows in even steps of every exposure, to tell their levels from.
+def level_rows(n_rows: int, n_columns: int, n_exposures: int) -> range:
+    """Return the rows of an image that the levels of some exposures are told from."""
+    n_each = min(_MOST_SAMPLES, max(_LEAST_SAMPLES, _ALL_SAMPLES // n_exposures))
+    return even_rows(n_rows, n_columns, n_each)
 
-    Parameters
-    ----------
-    exposures : sequence of Exposure
-        All of the same (ny, nx).
-    options : Options
-        How the integrations of a cube are averaged.
-    threads : int
-        Threads to read with.
 
-    Returns
-    -------
-    ndarray of float32, shape (n_exposures, n_pixels)
-        NaN where a sample is not finite, or flagged DO_NOT_USE.
-    """
-    n_rows, n_columns = exposures[0].shape[-2:]
-    n_each = min(_MOST_SAMPLES, max(_LEAST_SAMPLES, _ALL_SAMPLES // len(exposures)))
-    chosen = even_rows(n_rows, n_columns, n_each)
-    samples = np.empty((len(exposures), len(chosen), n_columns), dtype=np.float32)
-
-    def read(i: int) -> None:
-        scratch = Scratch(exposures[i].row_bytes)
-        for k, row in enumerate(chosen):
-            scratch.clear()
-            rows = exposures[i].read_rows(row, row + 1, scratch)
-            image = reduce_rows(rows, options).rows
-            samples[i, k] = image.sci[0]
-            if image.dq is not None:
-                samples[i, k, unusable(image.dq[0], image.dq_flip)] = np.nan
-
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(read, i) for i in range(len(exposures))]:
-            done.result()
-    return samples.reshape(len(exposures), -1)
+def sampled_pixels(n_rows: int, n_columns: int, n_exposures: int) -> int:
+    """Return the number of pixels in `level_rows`."""
+    return len(level_rows(n_rows, n_columns, n_exposures)) * n_columns
 
 
 def unusable(dq: Array, dq_flip: int) -> NDArray[np.bool_]:

@@ -1,17 +1,14 @@
 """Find what one background shows and the others do not: stars and other sources."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offsky.arrays import Array
-from offsky.combine.images import Image, combine_images, reduce_rows
+from offsky.arrays import Array, Mask
+from offsky.combine.images import Image, combine_images
 from offsky.measure.levels import unusable
 from offsky.options import Options
-from offsky.values.exposure import Exposure, Rows, Scratch
-from offsky.values.mask import PackedMask
 
 Finder = Callable[[Array, Array, NDArray[np.bool_]], NDArray[np.bool_]]
 """Called with an image, its noise (float32) and a mask of bad pixels, all (n_rows, nx);
@@ -21,61 +18,16 @@ returns True at every pixel of a source."""
 GROWN_BY = 3
 # All exposures' rows that are looked at together, and those that strips overlap by, so
 # that a source on an edge is seen whole by one of them.
-_STRIP_BYTES = 48 * 2**20
-_OVERLAP = 8
+STRIP_BYTES = 48 * 2**20
+"""Memory of the strips of two threads."""
+OVERLAP = 8
+"""Rows that strips overlap by."""
 _LEAST_ROWS = 64
 # More others make their median hardly better, and take longer.
 _MOST_OTHERS = 7
 # Pixels of a strip that tell its scatter, to half a per cent.
 _MOST_SAMPLED = 2**16
 _MEDIAN = Options(reject="none", combine="median", dq="kept", bad_bits=1)
-
-
-def find_sources(
-    exposures: Sequence[Exposure], finder: Finder, *, options: Options, threads: int
-) -> list[PackedMask]:
-    """Find the sources in each exposure, by its difference from the others.
-
-    Parameters
-    ----------
-    exposures : sequence of Exposure
-        All of the same (ny, nx); cubes are averaged along their integrations first.
-    finder : callable
-        What tells sources from noise, see `Finder`.
-    options : Options
-        How the integrations of a cube are averaged.
-    threads : int
-        Threads to work on.
-
-    Returns
-    -------
-    list of PackedMask
-        One for each exposure, the sources grown by `GROWN_BY` pixels.
-
-    Notes
-    -----
-    Each row of each exposure is read once (and a few twice), in strips of all exposures.
-    From each exposure the median of the others (`_MOST_OTHERS` of many) is taken away:
-    hot pixels, glow and other traits of the detector are the same in all and vanish; so
-    does a source that all have at the same pixels, which cannot be told from them. Of a
-    single exposure nothing is taken away. The noise is the exposure's ERR, times what
-    makes it agree with the scatter of the difference.
-    """
-    shape = exposures[0].shape[-2], exposures[0].shape[-1]
-    found = [PackedMask(shape) for _ in exposures]
-    height = _strip_rows(exposures, threads)
-    with ThreadPoolExecutor(threads) as pool:
-        strips = [
-            pool.submit(
-                _find_in_strip, exposures, finder, options, first, min(first + height, shape[0])
-            )
-            for first in range(0, shape[0], height)
-        ]
-        for strip in strips:
-            first, masks = strip.result()
-            for packed, mask in zip(found, masks, strict=True):
-                packed.put(first, mask)
-        return list(pool.map(lambda packed: PackedMask.of(grown(packed.rows(0, shape[0]))), found))
 
 
 def grown(mask: NDArray[np.bool_], radius: int = GROWN_BY) -> NDArray[np.bool_]:
@@ -93,27 +45,45 @@ def grown(mask: NDArray[np.bool_], radius: int = GROWN_BY) -> NDArray[np.bool_]:
     return result
 
 
-def _strip_rows(exposures: Sequence[Exposure], threads: int) -> int:
-    """Return the height of the strips: SCI, ERR, DQ, and the difference, of all."""
-    ny, nx = exposures[0].shape[-2:]
-    row_bytes = sum(exposure.row_bytes + 24 * nx for exposure in exposures)
-    affordable = _STRIP_BYTES // threads // row_bytes
-    return max(_LEAST_ROWS, min(affordable, -(-ny // threads)))
+def strip_rows(n_rows: int, row_bytes: int) -> int:
+    """Return the height of the strips that sources are looked for in.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the image.
+    row_bytes : int
+        Memory for one row of every exposure of a list, and of its differences. Only the list
+        decides, so that the sources do not depend on the run.
+    """
+    return max(_LEAST_ROWS, min(STRIP_BYTES // 2 // row_bytes, n_rows))
 
 
-def _find_in_strip(
-    exposures: Sequence[Exposure], finder: Finder, options: Options, first: int, last: int
-) -> tuple[int, list[NDArray[np.bool_]]]:
-    ny = exposures[0].shape[-2]
-    begin, end = max(0, first - _OVERLAP), min(ny, last + _OVERLAP)
-    scratch = Scratch((end - begin) * sum(exposure.row_bytes for exposure in exposures))
-    images = [reduce_rows(each.read_rows(begin, end, scratch), options) for each in exposures]
-    own = slice(first - begin, last - begin)
-    return first, [_find_in_image(images, i, finder)[own] for i in range(len(images))]
+def find_in_images(images: Sequence[Image], i: int, finder: Finder) -> Mask:
+    """Find what image `i` has and the median of the others has not.
 
+    Parameters
+    ----------
+    images : sequence of Image
+        The same rows of all exposures of a list, (n_rows, nx).
+    i : int
+        The one to look at.
+    finder : callable
+        What tells sources from noise, see `Finder`.
 
-def _find_in_image(images: Sequence[Image], i: int, finder: Finder) -> NDArray[np.bool_]:
-    """Find what image `i` has and the median of others has not."""
+    Returns
+    -------
+    ndarray of bool, shape (n_rows, nx)
+        True at pixels of a source, not grown yet.
+
+    Notes
+    -----
+    From the image the median of the others (`_MOST_OTHERS` of many) is taken away:
+    hot pixels, glow and other traits of the detector are the same in all and vanish; so
+    does a source that all have at the same pixels, which cannot be told from them. Of a
+    single exposure nothing is taken away. The noise is the exposure's ERR, times what
+    makes it agree with the scatter of the difference.
+    """
     rows = images[i].rows
     n_others = min(len(images) - 1, _MOST_OTHERS)
     difference = np.array(rows.sci, dtype=np.float32)
@@ -122,7 +92,7 @@ def _find_in_image(images: Sequence[Image], i: int, finder: Finder) -> NDArray[n
         others = [images[(i + k) % len(images)] for k in range(1, n_others + 1)]
         with np.errstate(invalid="ignore"):
             difference -= combine_images(others, _MEDIAN).sci
-    noise, bad = noise_and_bad(rows)
+    noise, bad = noise_and_bad(images[i])
     bad |= ~np.isfinite(difference)
     if bad.all():
         return np.zeros(bad.shape, dtype=np.bool_)
@@ -136,12 +106,12 @@ def _find_in_image(images: Sequence[Image], i: int, finder: Finder) -> NDArray[n
     return finder(difference, noise, bad)
 
 
-def noise_and_bad(rows: Rows) -> tuple[Array, NDArray[np.bool_]]:
+def noise_and_bad(image: Image) -> tuple[Array, Mask]:
     """Return the noise of an image's samples, and where they are not to be used.
 
     Parameters
     ----------
-    rows : Rows
+    image : Image
         (n_rows, nx).
 
     Returns
@@ -149,9 +119,12 @@ def noise_and_bad(rows: Rows) -> tuple[Array, NDArray[np.bool_]]:
     noise : ndarray of float32
         ERR; 1 everywhere without one.
     bad : ndarray of bool
-        Not finite, without an error above zero, or flagged DO_NOT_USE.
+        Not finite, left out by a mask, without an error above zero, or flagged DO_NOT_USE.
     """
+    rows = image.rows
     bad = ~np.isfinite(rows.sci)
+    if image.skip is not None:
+        bad |= image.skip
     if rows.dq is not None:
         bad |= unusable(rows.dq, rows.dq_flip)
     if rows.err is None:

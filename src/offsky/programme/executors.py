@@ -21,7 +21,7 @@ from typing import Any
 from offsky.combine.planes import count_threads
 from offsky.errors import ParameterError
 from offsky.outcome import ProductOutcome
-from offsky.programme.job import GroupJob, failed, make_group, make_group_list
+from offsky.programme.job import GroupJob, GroupReport, failed, make_group, make_group_report
 
 log = logging.getLogger(__name__)
 
@@ -126,20 +126,20 @@ class ProcessExecutor:
             initializer=_begin_worker,
             initargs=(logging.getLogger().getEffectiveLevel(),),
         )
-        running: dict[Future[list[ProductOutcome]], GroupJob] = {}
+        running: dict[Future[GroupReport], GroupJob] = {}
         try:
             while jobs or running:
                 # No more than are worked on: so that few are lost with a worker.
                 while jobs and len(running) < n_workers:
                     job = jobs.popleft()
                     try:
-                        running[pool.submit(make_group_list, job)] = job
+                        running[pool.submit(make_group_report, job)] = job
                     except BrokenProcessPool:
                         return [job, *running.values()]
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     try:
-                        outcomes = future.result()
+                        outcomes = _told(future.result())
                     except (BrokenProcessPool, SystemExit):
                         return list(running.values())
                     except Exception as error:
@@ -156,11 +156,17 @@ class ProcessExecutor:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _told(report: GroupReport) -> list[ProductOutcome]:
+    """Log a worker's warnings here, and return its outcomes."""
+    for warning in report.warnings:
+        log.warning("%s", warning)
+    return report.outcomes
+
+
 def _begin_worker(log_level: int) -> None:
     """Make a worker process end as tidily as its parent, and not outlive it."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=log_level)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(SaidOnce())
+    # Its warnings come back with the outcomes, to be logged once.
+    logging.basicConfig(level=log_level, handlers=[logging.NullHandler()])
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, _end_quietly)
     parent = multiprocessing.parent_process()
@@ -227,14 +233,14 @@ class DaskExecutor:
     def run(self, jobs: Sequence[GroupJob]) -> Iterator[ProductOutcome]:
         """Make all groups; Dask gives those of a worker that dies to another."""
         futures = {
-            self._client.submit(make_group_list, job, pure=False, retries=1): job for job in jobs
+            self._client.submit(make_group_report, job, pure=False, retries=1): job for job in jobs
         }
         try:
             finished = self._distributed.as_completed(list(futures), loop=self._client.loop)
             for future in finished:
                 job = futures[future]
                 try:
-                    outcomes = future.result()
+                    outcomes = _told(future.result())
                 except Exception as error:
                     # KilledWorker, or something that did not come through the network.
                     reason = (

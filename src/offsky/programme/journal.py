@@ -118,20 +118,35 @@ class Journal:
             return True
         return bool(record.get("ours")) and self._untouched(record, output)
 
-    def begin(self, output: str) -> None:
-        """Note that a product is being made: if it appears, it is ours."""
-        ours = self.may_replace(output)
-        self._write(output, {"state": "begun", "file": self._stamp(output), "ours": ours})
+    def may_replace_average(self, output: str, average: str) -> bool:
+        """Tell whether the average of a product, if it is there, was written by a run."""
+        record = self._read(output)
+        return record is not None and record.get("average") == average
+
+    def begin(self, output: str, *, average: str | None = None) -> None:
+        """Note that a product, and its average, are being made: if they appear, they are ours."""
+        record = self._read(output) or {}
+        self._write(
+            output,
+            {
+                "state": "begun",
+                "file": self._stamp(output),
+                "ours": self.may_replace(output),
+                "average": average or record.get("average"),
+            },
+        )
 
     def finish(
         self, output: str, outcome: dict[str, Any], *, inputs: str, checksum: str | None
     ) -> None:
         """Note that a product was made, and from what."""
+        begun = self._read(output) or {}
         self._write(
             output,
             {
                 "state": "finished",
                 "ours": True,
+                "average": begun.get("average"),
                 "inputs": inputs,
                 "checksum": checksum,
                 "file": self._stamp(output),

@@ -12,8 +12,7 @@ from offsky.io.association import read_association
 from offsky.io.files import open_exposure
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_copy import can_copy
-from offsky.io.models import is_asdf
-from offsky.io.names import product_name, product_root
+from offsky.io.names import is_asdf, product_name, product_root
 from offsky.options import Options
 from offsky.programme.plan import (
     Plan,

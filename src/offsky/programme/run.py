@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from offsky.engine.forecast import Forecast, Workload, forecast
-from offsky.engine.prepare import fits_scale, prepares
+from offsky.engine.make import megabytes
 from offsky.errors import OutputError, ParameterError
-from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
+from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome, counted
 from offsky.programme.job import GroupJob, failed
 from offsky.programme.journal import Journal, write_text
-from offsky.programme.plan import Group, Plan, balance
+from offsky.programme.plan import Plan, balance
 from offsky.programme.planning import changed_since
+from offsky.programme.sizing import predict
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +84,7 @@ def run_programme(
     memory_bytes: int | None = None,
     overwrite: bool = False,
     checksum: bool = False,
+    save_combined: bool = False,
     on_outcome: Callable[[ProductOutcome], None] | None = None,
 ) -> Summary:
     """Make the products of a plan that are missing or whose inputs have changed.
@@ -103,6 +103,8 @@ def run_programme(
         Whether files that no earlier run made may be replaced.
     checksum : bool
         Tell by content, not by size and time, whether inputs have changed.
+    save_combined : bool
+        Also write the average of each product, as ``<root>_combinedbackground.fits``.
     on_outcome : callable or None
         Called with every outcome as it comes.
 
@@ -119,11 +121,14 @@ def run_programme(
         If the folder cannot be used, or another run is using it.
     """
     started = time.perf_counter()
-    limit = memory_bytes
-    if memory_bytes is not None and executor.is_here:
-        limit = memory_bytes // executor.n_workers
     jobs = group_jobs(
-        plan, folder, executor, memory_bytes=limit, overwrite=overwrite, checksum=checksum
+        plan,
+        folder,
+        executor,
+        memory_bytes=limit_of_worker(memory_bytes, executor),
+        overwrite=overwrite,
+        checksum=checksum,
+        save_combined=save_combined,
     )
     journal = Journal(folder)
     outcomes: dict[str, ProductOutcome] = {}
@@ -153,9 +158,18 @@ def run_programme(
         # Of workers that died in this run.
         journal.sweep(product.output for product in plan.products)
         products = tuple(outcomes[product.output] for product in plan.products)
+        for warning in gaps_of(products):
+            log.warning("%s", warning)
         summary = Summary(products, time.perf_counter() - started)
         write_text(folder / SUMMARY, json.dumps(summary.as_dict(), indent=1) + "\n")
     return summary
+
+
+def limit_of_worker(memory_bytes: int | None, executor: Executor) -> int | None:
+    """Return the memory of one worker: a share of this machine's, or all of a cluster's."""
+    if memory_bytes is None or not executor.is_here:
+        return memory_bytes
+    return memory_bytes // executor.n_workers
 
 
 def group_jobs(
@@ -166,6 +180,7 @@ def group_jobs(
     memory_bytes: int | None,
     overwrite: bool = False,
     checksum: bool = False,
+    save_combined: bool = False,
 ) -> list[GroupJob]:
     """Return what there is to do, group by group, the largest first.
 
@@ -173,7 +188,7 @@ def group_jobs(
     ----------
     memory_bytes : int or None
         Limit for one worker.
-    plan, folder, executor, overwrite, checksum
+    plan, folder, executor, overwrite, checksum, save_combined
         As for `run_programme`.
 
     Raises
@@ -183,76 +198,52 @@ def group_jobs(
     """
     jobs = []
     for group in balance(plan, executor.n_workers):
-        expected = predict(plan, group, memory_bytes, executor.threads)
-        if memory_bytes is not None and expected.peak_bytes > memory_bytes:
+        expected = predict(
+            plan, group, memory_bytes, executor.threads, save_combined=save_combined
+        )
+        if (
+            memory_bytes is not None
+            and expected is not None
+            and expected.peak_bytes > memory_bytes
+        ):
             first = plan.products[group.products[0]]
             raise ParameterError(
-                f"{first.output}: its group of {len(group.products)} products needs "
+                f"{first.output}: its group of "
+                f"{counted(len(group.products), 'product', 'products')} needs "
                 f"{megabytes(expected.peak_bytes)} of memory at least, where "
                 f"{megabytes(memory_bytes)} are allowed for each of {executor.n_workers} "
                 "workers; allow more (--memory), or use fewer workers or threads"
             )
         jobs.append(
             GroupJob(
-                kind=group.kind,
                 products=tuple(plan.products[i] for i in group.products),
                 folder=str(folder.absolute()),
                 threads=executor.threads,
-                rows_per_block=expected.rows_per_block,
-                products_per_pass=expected.products_per_pass,
+                memory_bytes=memory_bytes,
                 overwrite=overwrite,
                 checksum=checksum,
+                save_combined=save_combined,
             )
         )
     return jobs
 
 
-def predict(plan: Plan, group: Group, memory_bytes: int | None, threads: int) -> Forecast:
-    """Predict how a group will be worked on, and the memory that it takes.
-
-    Parameters
-    ----------
-    plan : Plan
-        The programme.
-    group : Group
-        One of its groups, or a part of one.
-    memory_bytes : int or None
-        The limit.
-    threads : int
-        Threads that work on it.
-    """
-    known = {file.path: file for file in plan.files if file.shape}
-    products = [plan.products[i] for i in group.products]
-    targets = [known[p.target] for p in products if p.target in known]
-    paths = {path for product in products for path in product.backgrounds}
-    backgrounds = [known[path] for path in sorted(paths) if path in known]
-    shapes = [file.shape[-2:] for file in targets or backgrounds] or [(1, 1)]
-    options = products[0].options
-    # Backgrounds of another window are read whole rows at a time and cut out; levels and
-    # masks change a copy.
-    placed = not {file.shape[-2:] for file in backgrounds} <= set(shapes)
-    factor = 2 if placed or prepares(options) else 1
-    # Then each has its own, one after the other.
-    apart = group.kind == "leave-one-out" and (prepares(options) or fits_scale(options))
-    masked = sum(math.prod(file.shape[-2:]) // 8 for file in backgrounds if options.mask_sources)
-    work = Workload(
-        kind="shared" if fits_scale(options) else group.kind,
-        n_rows=max(shape[0] for shape in shapes),
-        n_columns=max(shape[1] for shape in shapes),
-        row_bytes=factor * sum(file.row_bytes for file in backgrounds),
-        n_cubes=sum(len(file.shape) == 3 for file in backgrounds),
-        n_exposures=len({file.path for file in (*targets, *backgrounds)}),
-        n_products=1 if apart else len(products),
-        target_bytes=2 * max((file.held_bytes for file in targets), default=0),
-        held_bytes=masked + sum(each.held_bytes for each in backgrounds if not each.row_bytes),
-        errors=options.errors == "propagate",
+def gaps_of(products: Sequence[ProductOutcome]) -> list[str]:
+    """Return one warning for each kind of gap that the products made now have."""
+    kinds = (
+        ("n_uncovered", "without a background sample"),
+        ("n_err_estimated", "with a sample whose ERR was estimated from the others'"),
+        ("n_err_unknown", "whose average has no known error; the target's errors stay there"),
     )
-    return forecast(work, memory_bytes, threads)
-
-
-def megabytes(n_bytes: int) -> str:
-    """Return a number of bytes as people read it."""
-    return f"{n_bytes / 2**20:,.0f} MB"
+    made = [product.details for product in products if product.made and product.details]
+    warnings = []
+    for name, words in kinds:
+        numbers = [n for details in made if (n := details.get(name) or 0)]
+        if numbers:
+            n_products = counted(len(numbers), "product", "products")
+            n_pixels = counted(sum(numbers), "pixel", "pixels")
+            warnings.append(f"{n_products} of {len(made)}: {n_pixels} {words}")
+    return warnings
 
 
 def _refuse_inputs(plan: Plan, folder: Path) -> None:

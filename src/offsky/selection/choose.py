@@ -4,48 +4,50 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from offsky.combine.placed import place_exposure
-from offsky.combine.planes import MOST_EXPOSURES
-from offsky.combine.variances import WithVariances
-from offsky.combine.whole import Assembled
-from offsky.errors import ExposureError, ExposureMismatchError
+from offsky.errors import ExposureError, ExposureMismatchError, ParameterError
 from offsky.options import Options
 from offsky.selection.placing import Placement
-from offsky.selection.suitability import Candidate, Judgement, Policy, Verdict, clip_warning, judge
+from offsky.selection.suitability import (
+    Candidate,
+    Judgement,
+    Policy,
+    Verdict,
+    clip_warning,
+    judge,
+)
 from offsky.values.exposure import Exposure
-from offsky.values.metadata import Metadata
 from offsky.values.window import Window
 
 log = logging.getLogger(__name__)
 
+MOST_EXPOSURES = 65535
+"""Samples of one pixel that the number of kept ones (uint16) can count."""
+
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The backgrounds to average.
+class Selection:
+    """The backgrounds that are averaged.
 
     Attributes
     ----------
-    exposures : list of Exposure
-        Those used, each with the rows and columns of the target.
     verdicts : tuple of Verdict
-        What became of every background given.
+        One on every background given, in their order.
     frame : Window or None
-        The window of the target; None without backgrounds.
+        The window of the target, or of the first background; None without backgrounds.
     """
 
-    exposures: list[Exposure]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...] = ()
     frame: Window | None = None
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the exposures used."""
-        return tuple(exposure.name for exposure in self.exposures)
+    def used(self) -> tuple[int, ...]:
+        """Places of those used in the list given."""
+        return tuple(i for i, each in enumerate(self.verdicts) if each.fate == "used")
 
     @property
-    def metadata(self) -> tuple[Metadata, ...]:
-        """Headers of the exposures used."""
-        return tuple(exposure.metadata for exposure in self.exposures)
+    def names(self) -> tuple[str, ...]:
+        """Names of those used."""
+        return tuple(verdict.name for verdict in self.verdicts if verdict.fate == "used")
 
     @property
     def dropped(self) -> tuple[tuple[str, str], ...]:
@@ -68,8 +70,8 @@ def choose_backgrounds(
     *,
     policy: Policy,
     options: Options,
-) -> Choice:
-    """Judge backgrounds by their headers, log a table, and place those used.
+) -> Selection:
+    """Judge backgrounds by their headers, and log a table.
 
     Parameters
     ----------
@@ -84,40 +86,31 @@ def choose_backgrounds(
 
     Returns
     -------
-    Choice
+    Selection
 
     Raises
     ------
     ExposureMismatchError
-        Where one may not be used with the target.
+        Where one may not be used with the target, or none is left for an average alone.
     """
     if not backgrounds:
-        return Choice([], ())
+        if target is None:
+            raise ParameterError("no backgrounds to average; name at least one file")
+        return Selection()
     if len(backgrounds) > MOST_EXPOSURES:
         raise ExposureMismatchError(
             f"{len(backgrounds)} backgrounds; the most is {MOST_EXPOSURES}: average them in groups"
         )
     judgement = judge(
-        None if target is None else _candidate(target),
-        [_candidate(background) for background in backgrounds],
+        None if target is None else candidate_of(target),
+        [candidate_of(background) for background in backgrounds],
         policy,
     )
-    chosen = [
-        (background, verdict.window)
-        for background, verdict in zip(backgrounds, judgement.verdicts, strict=True)
-        if verdict.fate == "used"
-    ]
-    _log_choice(judgement)
+    _log_verdicts(judgement)
+    selection = Selection(judgement.verdicts, judgement.frame)
+    used = [backgrounds[i] for i in selection.used]
     if options.errors == "propagate":
-        bare = [background.name for background, _ in chosen if not background.has_variances]
-        _log_errors(target, bare)
-        if not bare:
-            chosen = [(WithVariances(background), window) for background, window in chosen]
-    used = [
-        placed
-        for background, window in chosen
-        if (placed := place_exposure(background, window, judgement.frame)) is not None
-    ]
+        _log_errors(target, [each.name for each in used if not each.has_variances])
     for exposure in used:
         for extension, effect in (("ERR", "errors count as unknown"), ("DQ", "flags as none")):
             if extension in exposure.missing:
@@ -125,43 +118,14 @@ def choose_backgrounds(
     useless_clip = clip_warning(len(used), options)
     if useless_clip is not None:
         log.warning("%s", useless_clip)
-    return Choice(used, judgement.verdicts, judgement.frame)
+    return selection
 
 
-def warn_of_gaps(
-    assembled: Assembled, options: Options, n_err_unknown: int = 0, *, target: bool = True
-) -> None:
-    """Log what the averaging met that the headers could not tell.
-
-    Parameters
-    ----------
-    assembled : Assembled
-        The average.
-    options : Options
-        What it was made by.
-    n_err_unknown : int
-        Pixels of a target whose average has no known error.
-    target : bool
-        Whether it was subtracted from one.
-    """
-    if assembled.n_uncovered:
-        fate = "set to NaN" if options.uncovered == "nan" else "not subtracted"
-        if not target:
-            fate = "NaN in the average"
-        log.warning(
-            "%d pixels have no background sample; they are %s", assembled.n_uncovered, fate
-        )
-    if assembled.average.n_err_estimated:
-        log.warning(
-            "%d pixels have samples without a finite ERR; theirs was taken to be like the others'",
-            assembled.average.n_err_estimated,
-        )
-    if n_err_unknown:
-        log.warning(
-            "the error of the average is not known at %d pixels; there the target's errors stay "
-            "as they were, without it",
-            n_err_unknown,
-        )
+def candidate_of(exposure: Exposure) -> Candidate:
+    """Return what is judged of an exposure."""
+    n_rows, n_columns = exposure.shape[-2:]
+    placement = Placement(exposure.name, (n_rows, n_columns), exposure.metadata)
+    return Candidate(placement, exposure.same_as)
 
 
 def _log_errors(target: Exposure | None, bare: list[str]) -> None:
@@ -192,13 +156,7 @@ def _log_errors(target: Exposure | None, bare: list[str]) -> None:
         )
 
 
-def _candidate(exposure: Exposure) -> Candidate:
-    n_rows, n_columns = exposure.shape[-2:]
-    placement = Placement(exposure.name, (n_rows, n_columns), exposure.metadata)
-    return Candidate(placement, exposure.same_as)
-
-
-def _log_choice(judgement: Judgement) -> None:
+def _log_verdicts(judgement: Judgement) -> None:
     width = max(len(verdict.name) for verdict in judgement.verdicts)
     for verdict in judgement.verdicts:
         remarks = "; ".join(verdict.remarks)

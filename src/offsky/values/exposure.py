@@ -1,23 +1,35 @@
-"""What an exposure is to the algorithms: a shape, and rows of SCI, ERR and DQ."""
+"""What an exposure is to the algorithms: a shape, and rows of SCI, ERR, DQ and variances."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offsky.arrays import Array
 from offsky.values.metadata import Metadata
 
 
-class Rows(NamedTuple):
-    """The same rows of an exposure's SCI, ERR and DQ.
+class Wanted(NamedTuple):
+    """Which planes are read beside SCI and DQ.
 
-    ``sci``, ``err`` and ``dq`` are (n_rows, nx), or (nints, n_rows, nx) for a cube;
-    SCI and ERR float32 or float64, DQ uint32, in any byte order. ERR or DQ is None
-    where the exposure has none. ``dq_flip`` is to be XORed into each DQ.
-    ``var_poisson`` and ``var_rnoise`` are as SCI; None where the exposure has none or
-    they are not wanted. ``covers`` (bool, (n_rows, nx)) is False where the exposure does
-    not reach, its samples there being NaN and its DQ 0; None where it reaches everything.
+    Attributes
+    ----------
+    err : bool
+        ERR.
+    variances : bool
+        VAR_POISSON and VAR_RNOISE, of exposures that have both.
+    """
+
+    err: bool = True
+    variances: bool = False
+
+
+class Rows(NamedTuple):
+    """The same rows of an exposure's SCI, ERR, DQ and variances.
+
+    Each is (n_rows, nx), or (nints, n_rows, nx) for a cube; SCI, ERR and variances are
+    float32 or float64, DQ is uint32, in any byte order. What the exposure does not have, or
+    what was not wanted, is None. ``dq_flip`` is to be XORed into each DQ.
     """
 
     sci: Array
@@ -26,7 +38,22 @@ class Rows(NamedTuple):
     dq_flip: int = 0
     var_poisson: Array | None = None
     var_rnoise: Array | None = None
-    covers: NDArray[np.bool_] | None = None
+
+
+def part_of(rows: Rows, first: int, last: int) -> Rows:
+    """Return rows [first, last) of some rows, as views."""
+
+    def part(array: Array | None) -> Array | None:
+        return None if array is None else array[..., first:last, :]
+
+    return Rows(
+        rows.sci[..., first:last, :],
+        part(rows.err),
+        part(rows.dq),
+        rows.dq_flip,
+        part(rows.var_poisson),
+        part(rows.var_rnoise),
+    )
 
 
 class Scratch:
@@ -57,6 +84,15 @@ class Scratch:
         start, self._used = self._used, self._used + n_taken
         return self._memory[start : start + n_bytes].data
 
+    def array(self, shape: tuple[int, ...], dtype: np.dtype | type) -> Array:
+        """Return an uninitialised array in this memory."""
+        kind = np.dtype(dtype)
+        size = 1
+        for n in shape:
+            size *= n
+        memory = self.take(size * kind.itemsize)
+        return np.frombuffer(memory, dtype=kind, count=size).reshape(shape)
+
 
 class Exposure(Protocol):
     """One exposure, read piece by piece, by several threads at a time."""
@@ -68,13 +104,6 @@ class Exposure(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """(ny, nx), or (nints, ny, nx)."""
-
-    @property
-    def row_bytes(self) -> int:
-        """Memory that reading one row takes (all integrations; SCI, ERR and DQ)."""
-
-    def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
-        """Return rows [first, last), valid until `scratch` is cleared; ERR only if wanted."""
 
     @property
     def metadata(self) -> Metadata:
@@ -93,11 +122,20 @@ class Exposure(Protocol):
         """Whether it has VAR_POISSON and VAR_RNOISE."""
 
     @property
-    def variance_row_bytes(self) -> int:
-        """Memory that reading one row of these takes."""
+    def held_bytes(self) -> int:
+        """Memory that it takes as long as it is open, of ours."""
 
-    def read_variances(self, first: int, last: int, scratch: Scratch) -> tuple[Array, Array]:
-        """Return rows [first, last) of VAR_POISSON and VAR_RNOISE, as `read_rows` does."""
+    def row_bytes(self, wanted: Wanted) -> int:
+        """Return the memory that reading one row takes (all integrations)."""
+
+    def read_rows(self, first: int, last: int, scratch: Scratch, wanted: Wanted) -> Rows:
+        """Return rows [first, last), valid until `scratch` is cleared."""
+
+    def pick_rows(self, rows: Sequence[int], scratch: Scratch, wanted: Wanted) -> Rows:
+        """Return some rows, valid as of `read_rows`."""
+
+    def check_unchanged(self) -> None:
+        """Raise ExposureError if the named input is not what it was when it was opened."""
 
     def close(self) -> None:
         """Let go of the file."""

@@ -1,10 +1,17 @@
 """An exposure whose arrays are in memory."""
 
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 
 from offsky.arrays import Array, as_flags, as_samples
-from offsky.values.exposure import Rows, Scratch
+from offsky.values.exposure import Rows, Scratch, Wanted
 from offsky.values.metadata import Metadata
+
+
+def _never_changes() -> None:
+    """Raise nothing: what is in memory is its owner's business."""
 
 
 class ArrayExposure:
@@ -22,11 +29,15 @@ class ArrayExposure:
         What its header says.
     same_as : object
         Equal for two that are the same; None for this object alone.
-    variances : tuple of ndarray of the same shape, or None
-        VAR_POISSON and VAR_RNOISE.
+    variances : mapping of str to ndarray of the same shape
+        Those of VAR_POISSON, VAR_RNOISE and VAR_FLAT that it has.
+    held_bytes : int
+        Memory of ours that it takes; 0 where the arrays are somebody else's.
+    path : Path or None
+        The file that it was read from.
+    check : callable
+        Raises ExposureError if the input has changed since it was read.
     """
-
-    row_bytes = variance_row_bytes = 0
 
     def __init__(
         self,
@@ -36,43 +47,88 @@ class ArrayExposure:
         dq: Array | None,
         metadata: Metadata = Metadata(),  # noqa: B008 (frozen)
         same_as: object = None,
-        variances: tuple[Array, Array] | None = None,
+        variances: Mapping[str, Array] | None = None,
+        *,
+        held_bytes: int = 0,
+        path: Path | None = None,
+        check: Callable[[], None] = _never_changes,
     ) -> None:
         self.name = name
         self.shape = sci.shape
         self.metadata = metadata
         self.same_as = id(self) if same_as is None else same_as
         self.missing = [key for key, array in (("ERR", err), ("DQ", dq)) if array is None]
+        self.held_bytes = held_bytes
+        self.path = path
+        self.check_unchanged = check
         self._sci = as_samples(sci)
         self._err = None if err is None else as_samples(err)
         self._dq = None if dq is None else as_flags(dq)
-        self.has_variances = variances is not None
-        self._variances = None if variances is None else tuple(map(as_samples, variances))
+        self._variances = {key: as_samples(array) for key, array in (variances or {}).items()}
 
-    def read_rows(self, first: int, last: int, scratch: Scratch, *, errors: bool = True) -> Rows:
+    @property
+    def has_variances(self) -> bool:
+        """Whether it has VAR_POISSON and VAR_RNOISE."""
+        return {"VAR_POISSON", "VAR_RNOISE"} <= self._variances.keys()
+
+    def row_bytes(self, wanted: Wanted) -> int:
+        """Return 0: rows are views."""
+        return 0
+
+    def read_rows(self, first: int, last: int, scratch: Scratch, wanted: Wanted) -> Rows:
         """Return views of rows [first, last)."""
-        rows = (..., slice(first, last), slice(None))
+        return self._rows(slice(first, last), wanted)
+
+    def pick_rows(self, rows: Sequence[int], scratch: Scratch, wanted: Wanted) -> Rows:
+        """Return copies of some rows."""
+        return self._rows(list(rows), wanted)
+
+    def _rows(self, rows: slice | list[int], wanted: Wanted) -> Rows:
+        variances = self._variances if wanted.variances and self.has_variances else {}
+
+        def part(array: Array | None) -> Array | None:
+            return None if array is None else array[..., rows, :]
+
         return Rows(
-            self._sci[rows],
-            None if self._err is None or not errors else self._err[rows],
-            None if self._dq is None else self._dq[rows],
+            self._sci[..., rows, :],
+            part(self._err) if wanted.err else None,
+            part(self._dq),
+            0,
+            part(variances.get("VAR_POISSON")),
+            part(variances.get("VAR_RNOISE")),
         )
 
-    def read_variances(self, first: int, last: int, scratch: Scratch) -> tuple[Array, Array]:
-        """Return views of rows [first, last)."""
-        assert self._variances is not None
-        poisson, rnoise = (array[..., first:last, :] for array in self._variances)
-        return poisson, rnoise
+    def images(self, *, with_errors: bool) -> dict[str, Array]:
+        """Return what a subtraction changes, by the extensions' names.
 
-    def in_memory(self, same_as: object) -> "ArrayExposure":
+        Parameters
+        ----------
+        with_errors : bool
+            ERR and VAR_* too, those that there are.
+        """
+        found = {"SCI": self._sci, "DQ": self._dq}
+        if with_errors:
+            found |= {"ERR": self._err, **self._variances}
+        return {name: array for name, array in found.items() if array is not None}
+
+    def in_memory(self, path: Path, same_as: object, check: Callable[[], None]) -> "ArrayExposure":
         """Return the same exposure with arrays of its own, none of them on disk."""
+        sci = np.array(self._sci)
         err = None if self._err is None else np.array(self._err)
         dq = None if self._dq is None else np.array(self._dq)
-        variances = None
-        if self._variances is not None:
-            variances = np.array(self._variances[0]), np.array(self._variances[1])
+        variances = {key: np.array(array) for key, array in self._variances.items()}
+        held = [sci, *variances.values(), *(each for each in (err, dq) if each is not None)]
         return ArrayExposure(
-            self.name, np.array(self._sci), err, dq, self.metadata, same_as, variances
+            self.name,
+            sci,
+            err,
+            dq,
+            self.metadata,
+            same_as,
+            variances,
+            held_bytes=sum(each.nbytes for each in held),
+            path=path,
+            check=check,
         )
 
     def close(self) -> None:

@@ -32,6 +32,18 @@ class PackedMask:
         """Return rows [first, last)."""
         return np.unpackbits(self._bits[first:last], axis=-1, count=self.shape[1]).view(np.bool_)
 
+    def pick(self, rows: list[int]) -> NDArray[np.bool_]:
+        """Return some rows."""
+        return np.unpackbits(self._bits[rows], axis=-1, count=self.shape[1]).view(np.bool_)
+
+    def also(self, other: "PackedMask | None") -> "PackedMask":
+        """Return what this mask or another leaves out."""
+        if other is None:
+            return self
+        both = PackedMask(self.shape)
+        np.bitwise_or(self._bits, other._bits, out=both._bits)
+        return both
+
     def count(self) -> int:
         """Return the number of samples left out."""
         return int(np.bitwise_count(self._bits).sum()) if _HAS_BIT_COUNT else self._counted()

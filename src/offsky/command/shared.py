@@ -1,0 +1,153 @@
+"""What several commands share: options, one line for an error, a progress bar."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from offsky.command.options import pixel_options
+
+if TYPE_CHECKING:
+    from offsky.engine.order import Progress
+
+PATH = click.Path(path_type=Path)
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Bytes(click.ParamType[int] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+    """A number of bytes such as 4G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        from offsky.errors import ParameterError
+        from offsky.sizes import as_bytes
+
+        try:
+            return as_bytes(value)
+        except ParameterError:
+            self.fail(f"{value!r} is no number of bytes, such as 512M or 4G", param, ctx)
+
+
+def averaging_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every averaging command has."""
+    options = [
+        click.option("--overwrite", is_flag=True, help="Replace output files that exist."),
+        click.option(
+            "--force",
+            is_flag=True,
+            help="Only warn of backgrounds of another configuration, given twice, or a target "
+            "subtracted before.",
+        ),
+        click.option(
+            "--mask",
+            "masks",
+            multiple=True,
+            metavar="FILE|BACKGROUND=FILE",
+            callback=_masks,
+            help="FITS image that is not zero where samples of a background are left out: once "
+            "for each background in their order, none for no mask; or by the background's name.",
+        ),
+        click.option(
+            "--mask-dir",
+            type=PATH,
+            metavar="DIR",
+            help="Take <root>_mask.fits of this folder as the mask of <root>_rate.fits.",
+        ),
+        click.option(
+            "--memory",
+            type=_Bytes(),
+            metavar="SIZE",
+            help="Most memory to take, such as 4G. [default: no limit; for plan and run half of "
+            "what is free, with --dask none]",
+        ),
+        click.option(
+            "--threads", type=int, default=None, metavar="N", help="[default: one a core]"
+        ),
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print the summary as one JSON object."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return pixel_options(command)
+
+
+def _masks(ctx: Any, param: Any, given: Sequence[str]) -> list[Path | None] | dict[str, Path]:
+    """Return masks as a list, or by the names of their backgrounds."""
+    by_name = {}
+    in_turn: list[Path | None] = []
+    for text in given:
+        name, sign, file = text.partition("=")
+        if sign and name and not Path(text).exists():
+            if name in by_name:
+                raise click.BadParameter(f"{name} is given twice", ctx, param)
+            by_name[name] = Path(file)
+        else:
+            in_turn.append(None if text == "none" else Path(text))
+    if by_name and in_turn:
+        raise click.BadParameter(
+            "masks by position and masks by name do not mix; give all of them one way", ctx, param
+        )
+    return by_name or in_turn
+
+
+def by_name_only(masks: Sequence[Any] | Mapping[str, Path]) -> Mapping[str, Path]:
+    """Return masks by name; refuse a list, where there is no one list of backgrounds."""
+    if isinstance(masks, Mapping):
+        return masks
+    if masks:
+        raise click.UsageError(
+            "masks by position are for backgrounds named on the command line; give "
+            "--mask BACKGROUND=FILE"
+        )
+    return {}
+
+
+class one_line_errors(AbstractContextManager[None]):
+    """Turn what went wrong into one line on standard error and exit status 1."""
+
+    def __enter__(self) -> None:
+        logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+        # A job that a batch system ends tidies up as after Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from offsky.errors import OffskyError
+
+        if isinstance(error, OffskyError):
+            click.echo(f"offsky: {error}", err=True)
+            sys.exit(1)
+        if isinstance(error, KeyboardInterrupt):
+            click.echo("offsky: stopped; nothing was left behind", err=True)
+            sys.exit(1)
+        if isinstance(error, MemoryError):
+            click.echo("offsky: out of memory; nothing was left behind", err=True)
+            sys.exit(1)
+
+
+class progress_bar(AbstractContextManager["Progress"]):
+    """A bar on a terminal for what takes over a second, nothing elsewhere."""
+
+    def __enter__(self) -> "Progress":
+        if not sys.stderr.isatty():
+            return lambda n_done, n_total: None
+        from tqdm import tqdm
+
+        bar = self._bar = tqdm(unit="row", delay=1.0, leave=False)
+
+        def show(n_done: int, n_total: int) -> None:
+            bar.total = n_total
+            bar.update(n_done)
+
+        return show
+
+    def __exit__(self, *error: object) -> None:
+        if hasattr(self, "_bar"):
+            self._bar.close()

@@ -1,0 +1,254 @@
+"""One order on its way: opened, chosen, written, checked, published."""
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from threading import Lock
+
+from offsky.combine.whole import Finished, rows_of
+from offsky.engine.order import Order, Result
+from offsky.io.cards import Provenance, average_metadata, input_records
+from offsky.io.mask import UserMask
+from offsky.io.writer import Publication, SavedAverage, Writer
+from offsky.options import Options
+from offsky.outcome import completed, skipped
+from offsky.selection.choose import Selection
+from offsky.subtraction import PLAIN, Subtraction, TargetScale, scaled
+from offsky.values.average import ClippedMean
+from offsky.values.exposure import Exposure, Rows
+
+log = logging.getLogger(__name__)
+
+# Rows of a target that are subtracted from at a time, once the average is whole.
+_ROWS = 64
+
+
+class Making:
+    """One order that is being made.
+
+    Parameters
+    ----------
+    number : int
+        Of the order.
+    order : Order
+        The order.
+    options : Options
+        How it is made.
+    target : Exposure or None
+        The exposure to subtract from.
+    backgrounds : sequence of Exposure
+        All that were given.
+    masks : sequence of (UserMask or None)
+        One for each of them.
+    selection : Selection
+        Which of them are used.
+
+    Attributes
+    ----------
+    error : Exception or None
+        What stopped it.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        order: Order,
+        options: Options,
+        target: Exposure | None,
+        backgrounds: Sequence[Exposure],
+        masks: Sequence[UserMask | None],
+        selection: Selection,
+    ) -> None:
+        self.number = number
+        self.order = order
+        self.options = options
+        self.target = target
+        self.selection = selection
+        self.used = [backgrounds[i] for i in selection.used]
+        self.masks = [masks[i] for i in selection.used]
+        self.how = Subtraction.of(options)
+        self.error: Exception | None = None
+        self.scale = _given_scale(options)
+        self.predicted_bytes = 0
+        self._writer: Writer | None = None
+        self._started = time.perf_counter()
+        self._lock = Lock()
+        self._n_err_unknown = self._n_no_value = 0
+
+    @property
+    def target_key(self) -> Hashable:
+        """What tells its target from other exposures."""
+        return None if self.target is None else self.target.same_as
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the product records, as far as it is known before the average is made."""
+        masks = [
+            (exposure.name, mask.name)
+            for exposure, mask in zip(self.used, self.masks, strict=True)
+            if mask is not None
+        ]
+        return Provenance(self.selection.names, self.options, tuple(masks))
+
+    def begin(self) -> None:
+        """Begin to write the product."""
+        if self.order.product is not None and self.target is not None:
+            self._writer = self.order.product.begin(self.target, self.how, self.provenance)
+
+    def copy_rest(self) -> None:
+        """Copy what the subtraction does not change; keep an error for the end."""
+        if self._writer is not None and self.error is None:
+            self._guarded(self._writer.copy_rest)
+
+    def subtract(
+        self, first: int, last: int, average: ClippedMean, rows: Rows | None = None
+    ) -> None:
+        """Subtract rows of the average; keep an error for the end."""
+        if self._writer is None or self.error is not None:
+            return
+        writer = self._writer
+
+        def work() -> None:
+            level = average if self.scale.factor == 1 else scaled(average, self.scale.factor)
+            done = writer.subtract(first, last, level, rows)
+            with self._lock:
+                self._n_err_unknown += done.n_err_unknown
+                self._n_no_value += done.n_no_value
+            for observer in self.order.observers:
+                observer.see(first, last, rows, average, done.rows.images())
+
+        self._guarded(work)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self.error = self.error or error
+
+    def subtract_whole(self, average: ClippedMean) -> None:
+        """Subtract an average that is whole."""
+        for first in range(0, len(average.sci), _ROWS):
+            last = min(first + _ROWS, len(average.sci))
+            self.subtract(first, last, rows_of(average, first, last))
+
+    def finish(self, finished: Finished, levels: Sequence[float | None]) -> Result:
+        """Complete the product, and let it appear.
+
+        Parameters
+        ----------
+        finished : Finished
+            The average.
+        levels : sequence of (float or None)
+            The level of each exposure of it, where it is saved.
+        """
+        combined: Publication | None = None
+        try:
+            if self.error is not None:
+                raise self.error
+            provenance = self.provenance.with_results(finished, self.scale)
+            if self._writer is not None:
+                self._writer.finish(provenance)
+            if self.order.combined is not None:
+                combined = self.order.combined.begin(self._saved(finished, provenance, levels))
+            self.check_unchanged()
+            saved = None if combined is None else combined.publish()
+            product = None if self._writer is None else self._writer.publish()
+        except BaseException as error:
+            if combined is not None:
+                with suppress(Exception):
+                    combined.abandon()
+            self.abandon()
+            if isinstance(error, Exception):
+                return Result(self.order, error=error)
+            raise
+        outcome = completed(
+            finished,
+            target=None if self.target is None else self.target.name,
+            backgrounds=self.selection.names,
+            dropped=self.selection.dropped,
+            output=_named(saved if self.target is None else product),
+            combined=None if self.target is None else _named(saved),
+            unit=self._unit(),
+            elapsed_s=time.perf_counter() - self._started,
+            options=self.options,
+            n_err_unknown=self._n_err_unknown,
+            n_no_value=self._n_no_value,
+            scale=None if self.target is None else self.scale,
+            predicted_bytes=self.predicted_bytes,
+        )
+        return Result(self.order, outcome, product=product, combined=saved)
+
+    def copy_unchanged(self) -> Result:
+        """Write a target that has no background to subtract."""
+        if self.target is None or self.order.product is None:
+            raise RuntimeError("an average without exposures")
+        log.warning("%s: no background to subtract; the output is a copy", self.target.name)
+        try:
+            self._writer = self.order.product.begin(self.target, PLAIN, None)
+            self._writer.copy_rest()
+            self._writer.finish(None)
+            self.check_unchanged()
+            product = self._writer.publish()
+        except BaseException:
+            self.abandon()
+            raise
+        elapsed = time.perf_counter() - self._started
+        outcome = skipped(
+            self.target.name, self.selection.dropped, _named(product), elapsed, self.options
+        )
+        return Result(self.order, outcome, product=product)
+
+    def failed(self, error: Exception) -> Result:
+        """Return the answer to an order that an error stopped."""
+        self.abandon()
+        return Result(self.order, error=error)
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(Exception):
+                writer.abandon()
+
+    def check_unchanged(self) -> None:
+        """Raise ExposureError if an input is not what it was when it was opened."""
+        exposures = [*self.used, *([] if self.target is None else [self.target])]
+        for exposure in exposures:
+            exposure.check_unchanged()
+        for mask in self.masks:
+            if mask is not None:
+                mask.check_unchanged()
+
+    def _saved(
+        self, finished: Finished, provenance: Provenance, levels: Sequence[float | None]
+    ) -> SavedAverage:
+        if finished.average is None:
+            raise RuntimeError("an average that was not kept whole")
+        like = self.used[0] if self.target is None else self.target
+        given = self.order.target
+        if self.target is None:
+            given = self.order.backgrounds[self.selection.used[0]]
+        return SavedAverage(
+            finished.average,
+            provenance,
+            input_records(self.selection.verdicts, finished, levels),
+            average_metadata(like.metadata, [each.metadata for each in self.used]),
+            like,
+            given,
+        )
+
+    def _unit(self) -> str | None:
+        unit = None if self.target is None else self.target.metadata.unit
+        return unit or self.used[0].metadata.unit
+
+
+def _given_scale(options: Options) -> TargetScale:
+    if options.target_scale == "fit":
+        return TargetScale(1.0)
+    return TargetScale(float(options.target_scale))
+
+
+def _named(published: object) -> str | None:
+    """Return the path of a file; None for a model in memory."""
+    return str(published) if hasattr(published, "__fspath__") else None

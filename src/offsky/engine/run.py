@@ -1,0 +1,249 @@
+"""Run a pass: rows of all exposures once, averages of them, products of these."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from threading import local
+
+from offsky.combine.blocks import each_block
+from offsky.combine.images import Image, absent_image, combine_images, make_image
+from offsky.combine.whole import Assembly, Finished
+from offsky.engine.look import Opened, Prepared, cut_of
+from offsky.engine.order import Progress
+from offsky.engine.passes import Pass, Recipe
+from offsky.engine.product import Making
+from offsky.options import Options
+from offsky.values.average import ClippedMean
+from offsky.values.exposure import Rows, Scratch, Wanted, part_of
+from offsky.values.mask import PackedMask
+from offsky.values.window import Window
+
+
+class Averaging:
+    """One average that a pass makes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What it is made of.
+    prepared : Prepared
+        What it needs beside rows.
+    products : sequence of Making
+        The products that are written while it is made.
+    options : Options
+        How it is made.
+    has_variances : bool
+        Whether all of its exposures have VAR_POISSON and VAR_RNOISE.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        prepared: Prepared,
+        products: Sequence[Making],
+        options: Options,
+        *,
+        has_variances: bool,
+    ) -> None:
+        propagates = options.errors == "propagate"
+        kept = recipe.kept(propagates=propagates)
+        self.recipe = recipe
+        self.prepared = prepared
+        self.products = products
+        self.error = prepared.error
+        self.errors = options.uses_errors or (kept.errors and kept.whole)
+        self.variances = propagates and has_variances
+        shape = recipe.frame.ny, recipe.frame.nx
+        self._assembly = Assembly(shape, len(recipe.members), kept)
+        self._options = options
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether somebody still waits for it."""
+        if self.error is not None:
+            return False
+        return self.recipe.is_whole or any(product.error is None for product in self.products)
+
+    def average(
+        self, first: int, last: int, images: Sequence[Image], scratch: Scratch
+    ) -> ClippedMean:
+        """Average rows [first, last) of the frame, and count them."""
+        room = self._assembly.room(
+            first, last, scratch, errors=self.errors, variances=self.variances
+        )
+        average = combine_images(
+            images if self.variances else [_without_variances(image) for image in images],
+            self._options,
+            weights=self.prepared.weights,
+            adjustments=self.prepared.adjustments,
+            errors=self.errors,
+            room=room,
+        )
+        self._assembly.add(average)
+        return average
+
+    def finish(self) -> Finished:
+        """Return the average; all of its rows are made."""
+        return self._assembly.finish()
+
+
+def _without_variances(image: Image) -> Image:
+    if image.rows.var_poisson is None and image.rows.var_rnoise is None:
+        return image
+    return image._replace(rows=image.rows._replace(var_poisson=None, var_rnoise=None))
+
+
+class _Own(local):
+    """Memory of each thread for one average at a time."""
+
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+
+
+_own = _Own()
+
+
+@dataclass(slots=True, eq=False)
+class PassRun:
+    """A pass at work.
+
+    Attributes
+    ----------
+    pass_ : Pass
+        The pass.
+    opened : Opened
+        Its exposures.
+    averagings : sequence of Averaging
+        One for each recipe.
+    options : Options
+        How they are made.
+    wanted : Wanted
+        The planes that are read.
+    broken : dict
+        By their keys, the exposures that cannot be read, with the error.
+    """
+
+    pass_: Pass
+    opened: Opened
+    averagings: Sequence[Averaging]
+    options: Options
+    wanted: Wanted
+    broken: dict[Hashable, Exception]
+
+    def run(self, *, height: int, row_bytes: int, threads: int, progress: Progress | None) -> None:
+        """Read every row once; average, keep and subtract."""
+        alongside = [product.copy_rest for each in self.averagings for product in each.products]
+        each_block(
+            self.pass_.first_row,
+            self.pass_.last_row,
+            self.work,
+            height=height,
+            row_bytes=row_bytes,
+            threads=threads,
+            alongside=alongside,
+            progress=progress,
+        )
+
+    def work(self, first: int, last: int, scratch: Scratch) -> None:
+        """Work on rows [first, last) of the detector."""
+        block = _Block(self, first, last, scratch)
+        for averaging in self.averagings:
+            if averaging.is_alive:
+                try:
+                    block.make(averaging)
+                except Exception as error:
+                    averaging.error = averaging.error or error
+
+
+class _Block:
+    """Rows [first, last) of the detector, of every exposure that has some of them."""
+
+    def __init__(self, run: PassRun, first: int, last: int, scratch: Scratch) -> None:
+        self._run = run
+        self._first = first
+        self._last = last
+        self._places = {facts.key: i for i, facts in enumerate(run.pass_.exposures)}
+        self._images: dict[tuple[Hashable, Window, int], Image] = {}
+        self._spans = _spans(run, first, last)
+        self._rows: dict[Hashable, Rows] = {}
+        for key, span in self._spans.items():
+            if key in run.broken:
+                continue
+            exposure = run.opened.exposures[self._places[key]]
+            try:
+                self._rows[key] = exposure.read_rows(*span, scratch, run.wanted)
+            except Exception as error:
+                run.broken[key] = error
+
+    def make(self, averaging: Averaging) -> None:
+        """Make these rows of one average, and of its products."""
+        frame = averaging.recipe.frame
+        first, last = self._first - frame.y0, self._last - frame.y0
+        first, last = max(0, first), min(frame.ny, last)
+        if first >= last:
+            return
+        images = []
+        for member, mask in zip(averaging.recipe.members, averaging.prepared.masks, strict=True):
+            key = member.facts.key
+            if key in self._run.broken:
+                raise self._run.broken[key]
+            place = key, frame, id(mask)
+            if place not in self._images:
+                self._images[place] = self._image(key, member.window, frame, (first, last), mask)
+            images.append(self._images[place])
+        scratch = _own.scratch
+        scratch.clear()
+        average = averaging.average(first, last, images, scratch)
+        for product in averaging.products:
+            product.subtract(first, last, average, self._target_rows(product, frame, first, last))
+
+    def _image(
+        self,
+        key: Hashable,
+        window: Window,
+        frame: Window,
+        frame_rows: tuple[int, int],
+        mask: PackedMask | None,
+    ) -> Image:
+        begin, end = frame_rows
+        rows, span = self._rows.get(key), self._spans.get(key)
+        if rows is None or span is None:
+            return absent_image((end - begin, frame.nx))
+        shift = frame.y0 - window.y0
+        if min(span[1], end + shift) <= max(span[0], begin + shift):
+            return absent_image((end - begin, frame.nx))
+        cut = cut_of(window, frame, frame_rows, span)
+        skip = None if mask is None else mask.rows(*span)
+        return make_image(rows, self._run.options, cut=cut, skip=skip)
+
+    def _target_rows(self, product: Making, frame: Window, first: int, last: int) -> Rows | None:
+        """Return rows of a target that the pass has read; None where it has not."""
+        key = product.target_key
+        span, rows = self._spans.get(key), self._rows.get(key)
+        if rows is None or span is None:
+            return None
+        # A target's own window is the frame.
+        if not span[0] <= first < last <= span[1]:
+            return None
+        return part_of(rows, first - span[0], last - span[0])
+
+
+def _spans(run: PassRun, first: int, last: int) -> dict[Hashable, tuple[int, int]]:
+    """Return which rows of each exposure some average still needs of a block."""
+    spans: dict[Hashable, tuple[int, int]] = {}
+    windows = {f.key: w for f, w in zip(run.pass_.exposures, run.pass_.windows, strict=True)}
+    for averaging in run.averagings:
+        if not averaging.is_alive:
+            continue
+        frame = averaging.recipe.frame
+        begin, end = max(first, frame.y0), min(last, frame.y0 + frame.ny)
+        keys = [member.facts.key for member in averaging.recipe.members]
+        keys += [p.target_key for p in averaging.products if p.target_key in windows]
+        for key in keys:
+            window = windows[key]
+            if window.overlap(frame) is None:
+                continue
+            own = max(begin, window.y0) - window.y0, min(end, window.y0 + window.ny) - window.y0
+            if own[0] < own[1]:
+                known = spans.get(key, own)
+                spans[key] = min(known[0], own[0]), max(known[1], own[1])
+    return spans
