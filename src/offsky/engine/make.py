@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from offsky.combine.whole import Finished
 from offsky.engine.forecast import EXPOSURE_BYTES, Forecast, forecast, wanted_planes
 from offsky.engine.inputs import Inputs, together
-from offsky.engine.look import Opened, Prepared, look
+from offsky.engine.look import look
 from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.engine.passes import Demand, Facts, Member, Pass, arrange
+from offsky.engine.prepared import Opened, Prepared
 from offsky.engine.product import Making
 from offsky.engine.run import Averaging, PassRun
 from offsky.errors import ParameterError

@@ -7,9 +7,10 @@ from threading import local
 from offsky.combine.blocks import each_block
 from offsky.combine.images import Image, absent_image, combine_images, make_image
 from offsky.combine.whole import Assembly, Finished
-from offsky.engine.look import Opened, Prepared, cut_of
+from offsky.engine.framing import cut_of
 from offsky.engine.order import Progress
 from offsky.engine.passes import Pass, Recipe
+from offsky.engine.prepared import Opened, Prepared
 from offsky.engine.product import Making
 from offsky.options import Options
 from offsky.values.average import ClippedMean

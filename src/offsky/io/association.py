@@ -77,7 +77,8 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Product
     Raises
     ------
     MissingFileError
-        If the association or a member is not there.
+        If the association is not there. A member that is not there is the business of the
+        products that need it.
     AssociationError
         If it is no level-2 association, with the place in it.
     """
@@ -154,7 +155,7 @@ class _Reader:
                 f"{place}.members", f"{len(science)} science members; expected exactly one"
             )
         for background in backgrounds:
-            if background.samefile(science[0]):
+            if _same(background, science[0]):
                 raise self._wrong(
                     f"{place}.members", f"{background.name} is both science and background"
                 )
@@ -167,19 +168,26 @@ class _Reader:
         found = folder / expname
         try:
             is_inside = found.resolve().is_relative_to(folder.resolve())
-            is_there = found.is_file()
-        except (OSError, RuntimeError, ValueError):
+            found.exists()
+        except (OSError, RuntimeError, ValueError) as error:
             # Links in a circle, and names that no file can have.
-            is_inside, is_there = True, False
+            raise MissingFileError(
+                f"{self._path}: {place}.expname: no such file {str(found)!r}; fetch it or "
+                "correct it"
+            ) from error
+        # One that is not there stops the products that need it, when they are made.
         if not is_inside and not self._allow_outside:
             raise self._wrong(
                 f"{place}.expname",
                 f"{expname!r} leaves the association's folder; move the file there, or allow it "
                 "with --allow-outside",
             )
-        if not is_there:
-            raise MissingFileError(
-                f"{self._path}: {place}.expname: no such file {str(found)!r}; fetch it or "
-                "correct it"
-            )
         return found
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Tell whether two paths are one file, as far as they are there."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one == other

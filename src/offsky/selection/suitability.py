@@ -137,7 +137,24 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
     """
     reference = backgrounds[0] if target is None else target
     everything = list(backgrounds) if target is None else [target, *backgrounds]
-    windows, assumed = place([candidate.placement for candidate in everything])
+    # Before windows: of an exposure of another instrument they say nothing.
+    objections = [
+        [
+            _forgive(policy, f"{background.name}: {objection}")
+            for objection in (
+                *_identity_objections(target, backgrounds[:i], background),
+                *_configuration_objections(reference, background),
+            )
+        ]
+        for i, background in enumerate(backgrounds)
+    ]
+    try:
+        windows, assumed = place([candidate.placement for candidate in everything])
+    except ExposureMismatchError as error:
+        forgiven = [each for of_one in objections for each in of_one]
+        if not forgiven:
+            raise
+        raise ExposureMismatchError(f"{'; '.join(forgiven)}; and {error}") from error
     warnings = [] if assumed is None else [assumed]
     frame = windows[0]
     if target is not None:
@@ -154,10 +171,8 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
     verdicts = []
     for i, (background, window) in enumerate(zip(backgrounds, windows, strict=True)):
         verdict = Verdict(background.name, window)
-        objections = _identity_objections(target, backgrounds[:i], background)
-        objections += _configuration_objections(reference, background)
-        for objection in objections:
-            verdict = _remark(verdict, _forgive(policy, f"{background.name}: {objection}"))
+        for objection in objections[i]:
+            verdict = _remark(verdict, objection)
         _check_unit(reference, background)
         for remark in _differences(reference, background):
             verdict = _remark(verdict, remark)
