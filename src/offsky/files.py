@@ -30,7 +30,7 @@ from offsky.options import Options
 from offsky.outcome import Outcome, completed, skipped
 from offsky.selection.choose import check_target, choose_backgrounds, warn_of_gaps
 from offsky.selection.suitability import Policy
-from offsky.subtraction import Subtraction
+from offsky.subtraction import Subtraction, given_scale
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +159,7 @@ def subtract_file(
 
             exposures = prepare(choice.exposures, chosen, threads=n_threads)
             with closing(start_copy(target, part, header, Subtraction.of(chosen))) as copy:
+                copy.scale = given_scale(chosen)
                 assembled = assemble(
                     exposures,
                     options=chosen,

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import EllipsisType
@@ -33,7 +33,8 @@ from offsky.subtraction import (
     Subtraction,
     TargetRows,
     TargetScale,
-    count_unknown_errors,
+    given_scale,
+    scaled,
     subtract_rows,
 )
 from offsky.values.average import ClippedMean
@@ -344,15 +345,13 @@ def subtract_model(
             return SubtractedModel(result, choice, None, provenance)
         images = _own_images(result, with_errors=how.changes_errors)
         n_unknown: list[int] = []
+        factor = given_scale(options)
 
         def consume(first: int, last: int, block: ClippedMean) -> None:
             rows = (..., slice(first, last), slice(None))
             before = TargetRows.of({name: image[rows] for name, image in images.items()})
-            after = subtract_rows(before, block, how)
-            for name, image in images.items():
-                image[rows] = after.image(name)
-            if how.propagate:
-                n_unknown.append(count_unknown_errors(block))
+            result = subtract_rows(before, scaled(block, factor), how, out=before)
+            n_unknown.append(result.n_err_unknown)
 
         prepared = prepare(choice.exposures, options, threads=threads)
         assembled = assemble(
@@ -366,7 +365,7 @@ def subtract_model(
         )
         scale = find_scale(exposure, assembled.average, options)
         if fits_scale(options):
-            how = replace(how, scale=scale.factor)
+            factor = scale.factor
             consume(0, exposure.shape[-2], assembled.average)
     warn_of_gaps(assembled, options, sum(n_unknown))
     provenance = provenance.with_results(assembled, scale)

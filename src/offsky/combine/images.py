@@ -56,6 +56,7 @@ class Image(NamedTuple):
     rows: Rows
     n_rejected: int = 0
     n_err_estimated: int = 0
+    n_samples: int = 0
 
 
 def reduce_rows(rows: Rows, options: Options) -> Image:
@@ -88,6 +89,7 @@ def reduce_rows(rows: Rows, options: Options) -> Image:
         ),
         int(image.n_rejected.sum()),
         image.n_err_estimated,
+        image.n_samples,
     )
 
 
@@ -133,6 +135,7 @@ def combine_images(
         n_rejected=average.n_rejected
         + np.array([image.n_rejected for image in images], dtype=np.int64),
         n_err_estimated=average.n_err_estimated + sum(image.n_err_estimated for image in images),
+        n_samples=average.n_samples + sum(image.n_samples for image in images),
     )
 
 

@@ -8,7 +8,6 @@ copied byte for byte, so that it arrives unchanged whatever it is.
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock, local
 
@@ -18,7 +17,7 @@ from astropy.io import fits
 from offsky.arrays import Array
 from offsky.errors import ExposureError
 from offsky.io.fits import FitsExposure, RawArray, read_exactly
-from offsky.subtraction import PLAIN, Subtraction, TargetRows, count_unknown_errors, subtract_rows
+from offsky.subtraction import PLAIN, Subtraction, TargetRows, scaled, subtract_rows
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Scratch
 
@@ -62,7 +61,7 @@ class FitsCopy:
     ) -> None:
         self._target = target
         self._how = how or PLAIN
-        self.scale = self._how.scale
+        self.scale = 1.0
         self._owned = {} if how is None else _owned_by(target, how)
         self._n_unknown: list[int] = []
         self._header = header
@@ -130,9 +129,7 @@ class FitsCopy:
 
     def subtract(self, first: int, last: int, average: ClippedMean) -> None:
         """Write rows [first, last) of the target minus the average."""
-        how = replace(self._how, scale=self.scale)
-        if how.propagate:
-            self._n_unknown.append(count_unknown_errors(average))
+        average = scaled(average, self.scale)
         scratch = _own.scratch
         for plane in range(self._owned["SCI"].n_planes):
             scratch.clear()
@@ -141,9 +138,11 @@ class FitsCopy:
                 for name, array in self._owned.items()
             }
             target = TargetRows.of(rows, self._owned["DQ"].flip)
-            result = subtract_rows(target, average, how, in_place=True)
+            result = subtract_rows(target, average, self._how, out=target)
             for name in self._owned:
-                self._write_rows(name, plane, first, result.image(name))
+                self._write_rows(name, plane, first, result.rows.image(name))
+            if plane == 0:
+                self._n_unknown.append(result.n_err_unknown)
         with self._lock:
             self._rows_missing -= last - first
             is_last = self._rows_missing == 0

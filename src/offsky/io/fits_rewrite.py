@@ -4,7 +4,6 @@ The whole target is in memory. Use `offsky.io.fits_copy` where it can be used.
 """
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from offsky.arrays import as_flags, as_samples
 from offsky.errors import ExposureError
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_layout import first_line
-from offsky.subtraction import Subtraction, TargetRows, count_unknown_errors, subtract_rows
+from offsky.subtraction import Subtraction, TargetRows, scaled, subtract_rows
 from offsky.values.average import ClippedMean
 
 
@@ -45,7 +44,7 @@ class FitsRewrite:
         self._path = path
         self._header = header
         self._how = how
-        self.scale = how.scale
+        self.scale = 1.0
         self._n_unknown: list[int] = []
         self._hdus = fits.open(target.path, memmap=False)
         try:
@@ -78,14 +77,10 @@ class FitsRewrite:
 
     def subtract(self, first: int, last: int, average: ClippedMean) -> None:
         """Subtract the average from rows [first, last) in memory."""
-        how = replace(self._how, scale=self.scale)
-        if how.propagate:
-            self._n_unknown.append(count_unknown_errors(average))
         rows = (..., slice(first, last), slice(None))
         target = TargetRows.of({name: each[rows] for name, each in self._images.items()})
-        result = subtract_rows(target, average, how)
-        for name, image in self._images.items():
-            image[rows] = result.image(name)
+        result = subtract_rows(target, scaled(average, self.scale), self._how, out=target)
+        self._n_unknown.append(result.n_err_unknown)
 
     def finish(self) -> None:
         """Write the file."""

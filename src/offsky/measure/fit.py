@@ -1,7 +1,5 @@
 """The factor on the average at which least of it is left in the target: plain numbers."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,23 +23,6 @@ _STRIP_ROWS = 64
 _NOTHING = (
     "the average is zero within its errors: no factor can be fitted; give target_scale as a number"
 )
-
-
-def scaled(average: ClippedMean, factor: float) -> ClippedMean:
-    """Return an average times a factor, its variances times the square."""
-    if factor == 1:
-        return average
-
-    def times(array: Array | None, by: float) -> Array | None:
-        return None if array is None else array * array.dtype.type(by)
-
-    return replace(
-        average,
-        sci=average.sci * average.sci.dtype.type(factor),
-        err=times(average.err, abs(factor)),
-        var_poisson=times(average.var_poisson, factor**2),
-        var_rnoise=times(average.var_rnoise, factor**2),
-    )
 
 
 def fit_scale(

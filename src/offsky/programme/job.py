@@ -186,6 +186,7 @@ class _Product:
             self.copy = self._stack.enter_context(
                 closing(start_copy(self.target, part, self._header, self.how))
             )
+            self.copy.scale = self._scale.factor
         except BaseException as error:
             self.abandon(error)
             raise
