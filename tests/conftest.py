@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from offsky import kernel as c_kernel
 from offsky.combine import planes
-from offsky.kernel import twin_clip
+from offsky.kernel import twin_average
 from offsky.testing import encoded_pixels, write_exposure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,10 +74,10 @@ def signals_are_as_before() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-def require_kernel() -> Callable[..., int]:
+def require_kernel() -> Callable[..., tuple[int, int]]:
     """Return the compiled kernel; skip without one, or fail where it must be there."""
-    if c_kernel.clip_mean is not None:
-        return c_kernel.clip_mean
+    if c_kernel.average is not None:
+        return c_kernel.average
     reason = "the C kernel is not compiled (installed without a compiler?)"
     if os.environ.get("OFFSKY_REQUIRE_KERNEL") == "1":
         pytest.fail(reason)
@@ -85,7 +85,7 @@ def require_kernel() -> Callable[..., int]:
 
 
 @pytest.fixture
-def kernel() -> Callable[..., int]:
+def kernel() -> Callable[..., tuple[int, int]]:
     """The compiled kernel."""
     return require_kernel()
 
@@ -96,8 +96,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     if request.param == "kernel":
         chosen = require_kernel()
     else:
-        chosen = twin_clip.clip_mean
-        monkeypatch.setattr(c_kernel, "clip_mean", None)
+        chosen = twin_average.average
         monkeypatch.setattr(c_kernel, "average", None)
         monkeypatch.setattr(c_kernel, "subtract", None)
     planes._engine.cache_clear()

@@ -18,6 +18,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.stats import sigma_clip
 
+from offsky.kernel.contract import SIGMA, Averages, Planes, Rule
 from offsky.values.average import ClippedMean
 
 OWNED_KEYWORDS = {"FILENAME", "DATE", "S_BKDSUB", "CHECKSUM", "DATASUM", "HISTORY"}
@@ -126,7 +127,7 @@ def planes_of(array: np.ndarray | None) -> list[np.ndarray] | None:
 
 
 def clip_with(
-    clip_mean: Callable[..., int],
+    engine: Callable[..., tuple[int, int]],
     sci: np.ndarray,
     err: np.ndarray | None = None,
     dq: np.ndarray | None = None,
@@ -137,22 +138,32 @@ def clip_with(
     flips: Sequence[int] | None = None,
     wide: bool = False,
 ) -> ClippedMean:
-    """Call kernel or twin on (n, n_pixels); what it leaves alone is a pattern of sevens."""
+    """Clip (n, n_pixels) by kernel or twin; what it leaves alone is a pattern of sevens."""
     n_pixels = sci[0].size
     real = np.float64 if wide else np.float32
     out_sci = np.full(n_pixels, 7.0, dtype=real)
     out_err = None if err is None else np.full(n_pixels, 7.0, dtype=real)
     out_dq = None if dq is None else np.full(n_pixels, 7, dtype=np.uint32)
     out_n_kept = np.full(n_pixels, 7, dtype=np.uint16)
-    n_rejected = np.zeros(len(sci), dtype=np.int64)
+    n_rejected, n_masked = np.zeros((2, len(sci)), dtype=np.int64)
     first, last = window or (0, n_pixels)
-    n_estimated = clip_mean(
-        planes_of(sci), planes_of(err), planes_of(dq),
-        None if flips is None else np.array(flips, dtype=np.uint32),
-        sigma, -1 if maxiters is None else maxiters, first, last,
-        out_sci, out_err, out_dq, out_n_kept, n_rejected,
-    )  # fmt: skip
-    return ClippedMean(out_sci, out_err, out_dq, out_n_kept, n_rejected, n_estimated)
+    planes = Planes(planes_of(sci) or [], planes_of(err), planes_of(dq))
+    dq_flip = None if flips is None else np.array(flips, dtype=np.uint32)
+    rule = Rule(SIGMA, sigma, sigma, -1 if maxiters is None else maxiters)
+    out = Averages(out_sci, out_err, out_dq, out_n_kept, n_rejected, n_masked=n_masked)
+    n_estimated, n_samples = engine(
+        planes, dq_flip, None, None, None, None, rule, first, last, out
+    )
+    return ClippedMean(
+        out_sci,
+        out_err,
+        out_dq,
+        out_n_kept,
+        n_rejected,
+        n_estimated,
+        n_samples=n_samples,
+        n_masked=n_masked,
+    )
 
 
 def same_bits(a: np.ndarray | None, b: np.ndarray | None) -> bool:
@@ -169,9 +180,10 @@ def same_bits(a: np.ndarray | None, b: np.ndarray | None) -> bool:
 
 def assert_same_average(a: ClippedMean, b: ClippedMean) -> None:
     """Fail unless two averages agree bit for bit, counts included."""
-    for name in ("sci", "err", "dq", "n_kept", "n_rejected"):
+    for name in ("sci", "err", "dq", "n_kept", "n_rejected", "n_masked"):
         assert same_bits(getattr(a, name), getattr(b, name)), f"{name} differs"
     assert a.n_err_estimated == b.n_err_estimated
+    assert a.n_samples == b.n_samples
 
 
 def read_pixels(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

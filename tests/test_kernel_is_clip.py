@@ -16,7 +16,8 @@ from oracle import (
 from strategies import DTYPES, KINDS, maxiters, samples_of_kind, sigmas, stacks, stacks_with_errors
 
 import offsky
-from offsky.kernel.twin_clip import clip_mean as twin
+from offsky.kernel.contract import SIGMA, Averages, Planes, Rule
+from offsky.kernel.twin_average import average as twin
 from offsky.testing import encoded_pixels
 
 
@@ -244,11 +245,11 @@ def test_planes_that_are_not_there_count_as_unknown_err_and_no_flag(engine: Any)
     dq = [np.full(n_pixels, 4, dtype=np.uint32), None, None]
     out_sci, out_err = np.empty(n_pixels, np.float32), np.empty(n_pixels, np.float32)
     out_dq, n_kept = np.empty(n_pixels, np.uint32), np.empty(n_pixels, np.uint16)
-    rejected = np.zeros(3, dtype=np.int64)
-    n_estimated = engine(
-        sci, err, dq, None, 3.0, -1, 0, n_pixels, out_sci, out_err, out_dq, n_kept, rejected
-    )
+    out = Averages(out_sci, out_err, out_dq, n_kept, np.zeros(3, dtype=np.int64))
+    planes, rule = Planes(sci, err, dq), Rule(SIGMA, 3.0, 3.0, -1)
+    n_estimated, n_samples = engine(planes, None, None, None, None, None, rule, 0, n_pixels, out)
     assert n_estimated == n_pixels
+    assert n_samples == 3 * n_pixels
     np.testing.assert_array_equal(out_sci, 2.0)
     np.testing.assert_allclose(out_err, 0.3 * np.sqrt(3) / 3, 3e-7)
     np.testing.assert_array_equal(out_dq, 4)
@@ -258,14 +259,22 @@ def _arguments(**changed: Any) -> list[Any]:
     """Return good arguments of the kernel, some of them changed."""
     good: dict[str, Any] = {
         "sci": [np.zeros(8, np.float32)] * 2, "err": [np.zeros(8)] * 2,
-        "dq": [np.zeros(8, np.uint32)] * 2, "dq_flip": np.zeros(2, np.uint32),
-        "sigma": 3.0, "maxiters": -1, "first": 0, "last": 8,
+        "dq": [np.zeros(8, np.uint32)] * 2, "skip": [np.zeros(8, bool)] * 2,
+        "dq_flip": np.zeros(2, np.uint32), "offsets": np.zeros(2), "scales": np.ones(2),
+        "maxiters": -1, "first": 0, "last": 8,
         "out_sci": np.empty(8, np.float32), "out_err": np.empty(8, np.float32),
         "out_dq": np.empty(8, np.uint32), "out_n_kept": np.empty(8, np.uint16),
-        "n_rejected": np.zeros(2, np.int64),
+        "n_rejected": np.zeros(2, np.int64), "n_masked": np.zeros(2, np.int64),
     }  # fmt: skip
     assert set(changed) <= set(good)
-    return list({**good, **changed}.values())
+    a = {**good, **changed}
+    return [
+        Planes(a["sci"], a["err"], a["dq"], skip=a["skip"]),
+        a["dq_flip"], a["offsets"], a["scales"], None, None,
+        Rule(SIGMA, 3.0, 3.0, a["maxiters"]), a["first"], a["last"],
+        Averages(a["out_sci"], a["out_err"], a["out_dq"], a["out_n_kept"], a["n_rejected"],
+                 n_masked=a["n_masked"]),
+    ]  # fmt: skip
 
 
 READ_ONLY_ROW = np.zeros(8, np.float32)
@@ -286,6 +295,12 @@ READ_ONLY_ROW.setflags(write=False)
         {"dq": [np.zeros(8, np.float32)] * 2},
         {"dq": [np.zeros(9, np.uint32)] * 2},
         {"dq_flip": np.zeros(3, np.uint32)},
+        {"skip": [np.zeros(8, bool)]},
+        {"skip": [np.zeros(9, bool)] * 2},
+        {"skip": [np.zeros(8, np.uint32)] * 2},
+        {"offsets": np.zeros(1)},
+        {"offsets": np.zeros(2, np.float32)},
+        {"scales": np.zeros(3)},
         {"first": -1},
         {"first": 5, "last": 4},
         {"last": 9},
@@ -297,6 +312,7 @@ READ_ONLY_ROW.setflags(write=False)
         {"out_n_kept": 8},
         {"n_rejected": np.zeros(1, np.int64)},
         {"n_rejected": np.zeros(2, np.int32)},
+        {"n_masked": np.zeros(1, np.int64)},
         {"maxiters": 2**70},
     ],
     ids=lambda changed: ", ".join(changed),
@@ -333,7 +349,7 @@ def test_without_a_compiled_kernel_the_twin_serves_with_one_warning(
     from offsky.combine import planes
 
     planes._engine.cache_clear()
-    monkeypatch.setattr(c_kernel, "clip_mean", None)
+    monkeypatch.setattr(c_kernel, "average", None)
     try:
         for _ in range(3):
             got = offsky.clipped_mean(np.array([[1.0], [2.0]]))
@@ -350,3 +366,14 @@ def test_an_empty_image_gives_empty_results(engine: Any) -> None:
     assert got.n_rejected.tolist() == [0, 0, 0]
     many = offsky.clipped_mean(np.zeros((3, 0, 5)), threads=2)
     assert many.sci.shape == (0, 5)
+
+
+def test_an_average_says_what_it_is_in_one_line() -> None:
+    sci = np.random.default_rng(3).normal(size=(5, 100, 100)).astype(np.float32)
+    got = offsky.clipped_mean(sci)
+    assert repr(got) == "ClippedMean(5 x (100, 100), rejected 0.0 %)"
+    sci[0, :50] = 1000.0
+    clipped = offsky.clipped_mean(sci, sigma=1.9)
+    share = 100 * clipped.n_rejected.sum() / sci.size
+    assert share > 10
+    assert repr(clipped) == f"ClippedMean(5 x (100, 100), rejected {share:.1f} %)"

@@ -1,12 +1,13 @@
 """Every way of rejecting and averaging: kernel, twin and the definitions agree."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from oracle import clip_with, same_bits
+from oracle import same_bits
 from oracle_options import Average, average_by_options, kept_of_pixel
 from strategies import FLOATS, KINDS, samples_of_kind
 
@@ -76,6 +77,7 @@ def inputs(
     dq = np.where(rng.random(sci.shape) < 0.3, rng.integers(0, 8, sci.shape), 0)
     dq = np.where(rng.random(sci.shape) < 0.1, 2**31, dq)
     covers = rng.random(sci.shape) < 0.8
+    skip = rng.random(sci.shape) < rng.choice([0.1, 0.6])
     planes = Planes(
         list(sci),
         list(reals()),
@@ -83,14 +85,21 @@ def inputs(
         list(reals()),
         list(reals()),
         list(covers),
+        list(skip),
     )
     return planes, rng.uniform(0.1, 1.0, n)
 
 
 def with_engine(
-    engine: Any, planes: Planes, weights: np.ndarray | None, options: Options, wide: bool = False
-) -> tuple[Averages, int]:
-    """Call kernel or twin."""
+    engine: Any,
+    planes: Planes,
+    weights: np.ndarray | None,
+    options: Options,
+    wide: bool = False,
+    moved: bool = False,
+    n_chunks: int = 1,
+) -> tuple[Averages, int, int]:
+    """Call kernel or twin; `moved` brings exposures to other levels."""
     n, n_pixels = len(planes.sci), len(planes.sci[0])
     real = "f8" if wide else "f4"
 
@@ -100,11 +109,19 @@ def with_engine(
     out = Averages(
         plane(planes.sci), plane(planes.err), plane(planes.dq, "u4"), plane(planes.sci, "u2"),
         np.zeros(n, np.int64), plane(planes.var_poisson), plane(planes.var_rnoise),
+        np.zeros(n, np.int64),
     )  # fmt: skip
     weighted = weights if options.weight != "equal" else None
     factors = median_factors(n) if options.combine == "median" else None
-    n_estimated = engine(planes, None, weighted, factors, rule_of(options), 0, n_pixels, out)
-    return out, n_estimated
+    offsets = np.resize([0.0, 0.1, -3.7, 1e-60], n) if moved else None
+    scales = np.resize([1.0, 1.1, -0.3, 0.0, 1 / 3], n) if moved else None
+    edges = [n_pixels * i // n_chunks for i in range(n_chunks + 1)]
+    counts = np.zeros(2, int)
+    for first, last in pairwise(edges):
+        counts += engine(
+            planes, None, offsets, scales, weighted, factors, rule_of(options), first, last, out
+        )
+    return out, int(counts[0]), int(counts[1])
 
 
 @pytest.fixture(params=["kernel", "twin"])
@@ -116,14 +133,23 @@ def average(request: pytest.FixtureRequest, kernel: Any) -> Any:
 @settings(max_examples=400)
 @given(
     drawn=inputs(),
-    options=options_of_any_kind(),
+    options=options_of_any_kind() | st.builds(Options, sigma=thresholds),
     wide=st.booleans(),
-    missing=st.tuples(*[st.sampled_from(["nothing", "nothing", "all", "some"])] * 5),
+    missing=st.tuples(*[st.sampled_from(["nothing", "nothing", "all", "some"])] * 6),
+    moved=st.booleans(),
+    n_chunks=st.integers(1, 3),
 )
 def test_kernel_and_twin_agree_bit_for_bit(
-    kernel: Any, drawn: Any, options: Options, wide: bool, missing: tuple[str, ...]
+    kernel: Any,
+    drawn: Any,
+    options: Options,
+    wide: bool,
+    missing: tuple[str, ...],
+    moved: bool,
+    n_chunks: int,
 ) -> None:
     planes, weights = drawn
+    how: dict[str, Any] = {"wide": wide, "moved": moved}
     # Any kind but SCI may be missing, as a whole or in single exposures.
     for kind, what in zip(planes._fields[1:], missing, strict=True):
         if what == "all":
@@ -131,11 +157,13 @@ def test_kernel_and_twin_agree_bit_for_bit(
         if what == "some":
             some = [plane if i % 2 else None for i, plane in enumerate(getattr(planes, kind))]
             planes = planes._replace(**{kind: some})
-    one, n_one = with_engine(c_kernel.average, planes, weights, options, wide)
-    other, n_other = with_engine(twin_average.average, planes, weights, options, wide)
+    one, *counts = with_engine(
+        c_kernel.average, planes, weights, options, n_chunks=n_chunks, **how
+    )
+    other, *expected = with_engine(twin_average.average, planes, weights, options, **how)
     for name in one._fields:
         assert same_bits(getattr(one, name), getattr(other, name)), name
-    assert n_one == n_other
+    assert counts == expected
 
 
 def has_a_definition(options: Options) -> bool:
@@ -152,9 +180,12 @@ def test_every_option_does_what_its_definition_says(
     assume(has_a_definition(options))
     planes, weights = drawn
     first = Planes(*([plane[:30] for plane in kind] for kind in planes))
-    got, _ = with_engine(average, first, weights, options)
+    got, _, n_samples = with_engine(average, first, weights, options)
     n = len(weights)
-    sci, err, dq, poisson, rnoise, covers = (np.array(kind) for kind in first)
+    sci, err, dq, poisson, rnoise, covers, skip = (np.array(kind) for kind in first)
+    np.testing.assert_array_equal(got.n_masked, (np.isfinite(sci) & skip).sum(axis=1))
+    assert n_samples == (np.isfinite(sci) & ~skip).sum()
+    sci[skip] = np.nan
     expected = average_by_options(
         sci, err, dq, (poisson, rnoise), covers, weights, options, median_factors(n)
     )
@@ -186,7 +217,7 @@ def test_each_sample_is_kept_exactly_where_the_definition_keeps_it(
     err = np.array([plane[:20] for plane in planes.err])
     dq = np.repeat(2 ** np.arange(n, dtype=np.uint32)[:, None], sci.shape[1], axis=1)
     shown = options.changed(dq="kept", bad_bits=0, bad_fraction=None)
-    got, _ = with_engine(average, Planes(list(sci), list(err), list(dq)), weights, shown)
+    got, *_ = with_engine(average, Planes(list(sci), list(err), list(dq)), weights, shown)
     for p in range(sci.shape[1]):
         kept = kept_of_pixel(sci[:, p].astype(float), err[:, p].astype(float), shown)
         if any(kept):
@@ -199,16 +230,16 @@ def test_each_sample_is_kept_exactly_where_the_definition_keeps_it(
 def test_the_default_options_are_the_plain_clip_bit_for_bit(
     kernel: Any, average: Any, drawn: Any, sigma: float, maxiters: int | None
 ) -> None:
+    # Variances are for the general way; without them the kernel takes a shorter one.
     planes, _ = drawn
     options = Options(sigma=sigma, maxiters=maxiters)
-    got, n_estimated = with_engine(average, planes._replace(var_poisson=None), None, options)
-    plain = clip_with(
-        kernel, np.array(planes.sci), np.array(planes.err), np.array(planes.dq),
-        sigma=sigma, maxiters=maxiters,
-    )  # fmt: skip
-    for name in ("sci", "err", "dq", "n_kept", "n_rejected"):
+    got, *counts = with_engine(average, planes, None, options)
+    plain, *expected = with_engine(
+        kernel, planes._replace(var_poisson=None, var_rnoise=None), None, options
+    )
+    for name in ("sci", "err", "dq", "n_kept", "n_rejected", "n_masked"):
         assert same_bits(getattr(got, name), getattr(plain, name)), name
-    assert n_estimated == plain.n_err_estimated
+    assert counts == expected
 
 
 @pytest.mark.parametrize("reject", ["sigma", "error", "mad", "minmax", "none"])
@@ -226,7 +257,7 @@ def test_every_number_of_exposures_follows_the_definitions(
         Options(reject=reject, min_keep=1, n_extremes=2),
         Options(reject=reject, sigma=1.5, min_keep=n // 2, center="mean"),
     ):
-        got, _ = with_engine(average, planes, None, options)
+        got, *_ = with_engine(average, planes, None, options)
         covers = np.ones(sci.shape, bool)
         assert_expected(
             got,
@@ -364,12 +395,15 @@ def test_flags_of_the_average(
 
 def test_the_kernel_refuses_what_it_would_overrun_or_not_know(kernel: Any) -> None:
     good: dict[str, Any] = {
-        "planes": Planes(*([np.zeros(8, t)] * 2 for t in ("f4", "f4", "u4", "f4", "f8", "?"))),
-        "dq_flip": None, "weights": np.ones(2), "median_factors": np.ones(3),
+        "planes": Planes(
+            *([np.zeros(8, t)] * 2 for t in ("f4", "f4", "u4", "f4", "f8", "?", "?"))
+        ),
+        "dq_flip": None, "offsets": np.zeros(2), "scales": np.ones(2),
+        "weights": np.ones(2), "median_factors": np.ones(3),
         "rule": rule_of(Options()), "first": 0, "last": 8,
         "out": Averages(np.empty(8, "f4"), np.empty(8, "f4"), np.empty(8, "u4"),
                         np.empty(8, "u2"), np.zeros(2, np.int64), np.empty(8, "f4"),
-                        np.empty(8, "f4")),
+                        np.empty(8, "f4"), np.zeros(2, np.int64)),
     }  # fmt: skip
     c_kernel.average(*good.values())
 

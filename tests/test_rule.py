@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from offsky.combine.rule import exposure_weights, is_plain_clip, median_factors
+from offsky.combine.rule import exposure_weights, median_factors
 from offsky.options import Options
 
 
@@ -36,16 +36,6 @@ def test_weights_follow_the_integrations_or_the_variance_of_their_mean() -> None
         got = exposure_weights(variance, [1, 1, 2], [1.0, 3.0, unknown])
         np.testing.assert_allclose(got, [1.0, 1 / 9, 2 / 5])
     np.testing.assert_array_equal(exposure_weights(variance, [1, 2], [None, None]), [1.0, 2.0])
-
-
-def test_only_the_plain_clip_goes_to_the_plain_kernel() -> None:
-    for plain in ({}, {"sigma": 2.0, "maxiters": 3}, {"reject": "none"}, {"sigma_lower": 3.0},
-                  {"level": "offset"}, {"uncovered": "nan"}):  # fmt: skip
-        assert is_plain_clip(Options(**plain)), plain
-    for other in ({"reject": "error"}, {"sigma_lower": 2.0}, {"sigma_upper": 2.0},
-                  {"min_keep": 1}, {"center": "mean"}, {"combine": "median"},
-                  {"dq": "kept"}, {"reject": "none", "dq": "all"}):  # fmt: skip
-        assert not is_plain_clip(Options(**other)), other
 
 
 def test_a_weighted_median_is_refused() -> None:

@@ -1,43 +1,27 @@
 """Target minus average, plane by plane, with errors and flags: pure arithmetic on rows."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offsky import kernel
-from offsky.arrays import DO_NOT_USE, Array, Float64s
+from offsky.arrays import Array
+from offsky.kernel import twin_subtract
+from offsky.kernel.contract import AverageRows, TargetRows
 from offsky.options import Options
 from offsky.values.average import ClippedMean
 
-
-class TargetRows(NamedTuple):
-    """The same rows of a target's images, in its own types and byte orders.
-
-    Each (n_rows, nx) or (nints, n_rows, nx). ``dq`` is stored XORed with ``dq_flip``.
-    What the target does not have, or is not to be looked at, is None.
-    """
-
-    sci: Array
-    dq: Array
-    dq_flip: int = 0
-    err: Array | None = None
-    var_poisson: Array | None = None
-    var_rnoise: Array | None = None
-    var_flat: Array | None = None
-
-    @classmethod
-    def of(cls, images: Mapping[str, Array], dq_flip: int = 0) -> "TargetRows":
-        """Return rows given by the names of the fields, in capitals or not."""
-        fields: dict[str, Any] = {name.lower(): image for name, image in images.items()}
-        return cls(dq_flip=dq_flip, **fields)
-
-    def image(self, name: str) -> Array:
-        """Return one that there is, by its name in capitals or not."""
-        found: Array = getattr(self, name.lower())
-        return found
+__all__ = [
+    "PLAIN",
+    "Subtracted",
+    "Subtraction",
+    "TargetRows",
+    "TargetScale",
+    "given_scale",
+    "scaled",
+    "subtract_rows",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +33,16 @@ class Subtraction:
     propagate : bool
         Add the average's variances to the target's.
     blank : bool
-        Set to NaN what no background covers.
-    scale : float
-        Factor on the average.
+        Set to NaN, and flag, what no background covers.
     """
 
     propagate: bool = False
     blank: bool = False
-    scale: float = 1.0
 
     @classmethod
     def of(cls, options: Options) -> "Subtraction":
-        """Return what options ask for; a factor that is to be found is 1 so far."""
-        scale = 1.0 if options.target_scale == "fit" else float(options.target_scale)
-        return cls(options.errors == "propagate", options.uncovered == "nan", scale)
+        """Return what options ask for."""
+        return cls(options.errors == "propagate", options.uncovered == "nan")
 
     @property
     def changes_errors(self) -> bool:
@@ -93,30 +73,50 @@ class TargetScale:
     n_pixels: int = 0
 
 
+class Subtracted(NamedTuple):
+    """Rows of a target after subtraction.
+
+    Attributes
+    ----------
+    rows : TargetRows
+        The target's images, changed.
+    n_err_unknown : int
+        Pixels that have an average but no known error of it; 0 unless errors are
+        propagated.
+    n_no_value : int
+        Pixels without an average at which no plane of the target is finite either.
+    """
+
+    rows: TargetRows
+    n_err_unknown: int
+    n_no_value: int
+
+
 def subtract_rows(
     target: TargetRows,
     average: ClippedMean,
     how: Subtraction = PLAIN,
-    *,
-    in_place: bool = False,
-) -> TargetRows:
-    """Subtract the average from rows of the target.
+    out: TargetRows | None = None,
+) -> Subtracted:
+    """Subtract an average from rows of a target.
 
     Parameters
     ----------
     target : TargetRows
-        Not modified, unless that is allowed.
+        Rows of the target, (n_rows, nx) or (nints, n_rows, nx); only read, unless `out`
+        has its arrays.
     average : ClippedMean
         The same rows of the average, (n_rows, nx).
     how : Subtraction
         What to do with the errors, and where there is no average.
-    in_place : bool
-        Whether the target's own arrays may be used for the result: in C that is several
-        times faster.
+    out : TargetRows or None
+        Arrays for the result, one for each of the target's, of its shape and type. They
+        may be the target's own: then it is changed in place. None for new ones; what a
+        subtraction of this kind never changes is then the target's own array.
 
     Returns
     -------
-    TargetRows
+    Subtracted
         ``sci`` minus the average in each plane, as it was where the average has no
         sample; ``dq`` OR the average's; errors as they were, unless asked otherwise.
 
@@ -125,135 +125,81 @@ def subtract_rows(
     The difference is taken with the average as it is saved (float32), in the
     target's own precision: target minus saved average gives the saved result.
 
-    To propagate errors, the average's VAR_POISSON and VAR_RNOISE, times ``scale**2``, are
-    added to the target's, and ERR is the root of the sum of the target's VAR_* as they
-    are stored. Where the average has no such variances, its ERR squared goes to
-    VAR_RNOISE; where the target has none, to ERR alone. A pixel at which the average's
-    error is not known keeps the target's.
+    To propagate errors, the average's VAR_POISSON and VAR_RNOISE are added to the
+    target's, and ERR is the root of the sum of the target's VAR_* as they are stored.
+    Where the average has no such variances, its ERR squared goes to VAR_RNOISE; where the
+    target has none, to ERR alone. A pixel at which the average's error is not known keeps
+    the target's. To subtract an average times a factor, subtract `scaled`.
     """
-    if in_place and not how.changes_errors and _suits_kernel(target, average):
-        kernel.subtract(
-            target.sci,
-            target.dq,
-            target.dq_flip,
-            average.sci,
-            average.n_kept,
-            average.dq,
-            how.scale,
-        )
-        return target
-    covered = average.n_kept > 0
-    level: Array = np.where(covered, average.sci, np.float32(0))
-    if how.scale != 1.0:
-        level = how.scale * level.astype(np.float64)
-    flags: Array = np.zeros_like(average.n_kept, np.uint32) if average.dq is None else average.dq
-    if how.blank:
-        flags = flags | np.where(covered, np.uint32(0), np.uint32(DO_NOT_USE))
-    # Inverted bits: set the flags in the value, not in its stored form.
-    flipped = np.uint32(target.dq_flip)
-    dq = (((target.dq.astype(np.uint32) ^ flipped) | flags) ^ flipped).astype(target.dq.dtype)
-    sci = np.empty_like(target.sci)
-    with np.errstate(invalid="ignore", over="ignore"):
-        np.subtract(target.sci, level, out=sci, casting="same_kind")
-    result = target._replace(sci=sci, dq=dq)
-    if how.propagate:
-        result = _with_errors_of(result, average, how.scale)
-    if how.blank:
-        result = _blanked(result, ~covered)
-    return result
-
-
-def _suits_kernel(target: TargetRows, average: ClippedMean) -> bool:
-    """Tell whether the kernel is there, and takes rows of such types and layouts."""
-    changed, read = (target.sci, target.dq), (average.sci, average.n_kept, average.dq)
-    return (
-        kernel.subtract is not None
-        and target.sci.dtype.kind == "f"
-        and target.sci.dtype.itemsize in (4, 8)
-        and target.dq.dtype.kind == "u"
-        and target.dq.dtype.itemsize == 4
-        and average.sci.dtype == np.float32
-        and target.sci.shape == target.dq.shape == average.sci.shape
-        and all(each.flags.carray for each in changed)
-        and all(each is None or each.flags.c_contiguous for each in read)
-    )
-
-
-def count_unknown_errors(average: ClippedMean) -> int:
-    """Return the number of pixels that have an average but no known error of it."""
-    total = _variances_of(average, 1.0)[0]
-    return int(np.count_nonzero((average.n_kept > 0) & ~np.isfinite(total)))
-
-
-def _with_errors_of(target: TargetRows, average: ClippedMean, scale: float) -> TargetRows:
-    """Return rows of a target whose variances have those of the average in them."""
-    total, poisson, rnoise = _variances_of(average, scale)
-    has_variances = target.var_poisson is not None or target.var_rnoise is not None
-    if has_variances:
-        total = poisson + rnoise
-    # Where the target has but one of the two, that takes all.
-    if target.var_rnoise is None:
-        poisson = total
-    elif target.var_poisson is None:
-        rnoise = total
-    known = (average.n_kept > 0) & np.isfinite(total)
-
-    def add(array: Array | None, variance: Float64s) -> Array | None:
-        if array is None:
-            return None
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.where(known, array + variance, array).astype(array.dtype)
-
-    result = target._replace(
-        var_poisson=add(target.var_poisson, poisson), var_rnoise=add(target.var_rnoise, rnoise)
-    )
-    if target.err is None:
-        return result
-    old = target.err.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        error = np.sqrt(old**2 + total)
-        if has_variances:
-            of_sum = np.sqrt(_sum_of_variances(result))
-            error = np.where(np.isfinite(of_sum), of_sum, error)
-        err = np.where(known & np.isfinite(old), error, old).astype(target.err.dtype)
-    return result._replace(err=err)
-
-
-def _sum_of_variances(rows: TargetRows) -> Float64s:
-    """Return the sum of the VAR_* that there are."""
-    total = np.zeros(rows.sci.shape)
-    for each in (rows.var_poisson, rows.var_rnoise, rows.var_flat):
-        if each is not None:
-            total += each
-    return total
-
-
-def _variances_of(average: ClippedMean, scale: float) -> tuple[Float64s, Float64s, Float64s]:
-    """Return an average's whole variance, and its shares for VAR_POISSON and VAR_RNOISE."""
-    assert average.err is not None
-    with np.errstate(over="ignore", invalid="ignore"):
-        whole = (scale * average.err.astype(np.float64)) ** 2
-        if average.var_poisson is None or average.var_rnoise is None:
-            return whole, np.zeros_like(whole), whole
-        poisson = scale**2 * average.var_poisson.astype(np.float64)
-        rnoise = scale**2 * average.var_rnoise.astype(np.float64)
-        told = np.isfinite(poisson + rnoise)
-        return (
-            np.where(np.isfinite(whole), whole, poisson + rnoise),
-            np.where(told, poisson, 0.0),
-            np.where(told, rnoise, whole),
-        )
-
-
-def _blanked(rows: TargetRows, missing: NDArray[np.bool_]) -> TargetRows:
-    """Return rows that are NaN where nothing was subtracted."""
-
-    def blank(array: Array) -> Array:
-        return np.where(missing, np.nan, array).astype(array.dtype)
-
-    errors: dict[str, Any] = {
-        name: blank(array)
-        for name in ("err", "var_poisson", "var_rnoise", "var_flat")
-        if (array := getattr(rows, name)) is not None
+    if out is None:
+        out = _new_rows(target, how)
+    parts: dict[str, Any] = {
+        name: np.require(part, requirements=["C", "A"])
+        for name in AverageRows._fields
+        if (part := getattr(average, name)) is not None
     }
-    return rows._replace(sci=blank(rows.sci), **errors)
+    rows = AverageRows(**parts)
+    engine = kernel.subtract if _suits_kernel(target, rows, out) else twin_subtract.subtract
+    n_unknown, n_no_value = engine(target, rows, how.propagate, how.blank, out)
+    return Subtracted(out._replace(dq_flip=target.dq_flip), n_unknown, n_no_value)
+
+
+def _new_rows(target: TargetRows, how: Subtraction) -> TargetRows:
+    """Return arrays for what a subtraction changes; the target's own for the rest."""
+    changed = {"sci", "dq"}
+    if how.changes_errors:
+        changed |= {"err", "var_poisson", "var_rnoise"}
+    if how.blank:
+        changed.add("var_flat")
+    new: dict[str, Any] = {
+        name: np.empty(array.shape, array.dtype)
+        for name in changed
+        if (array := getattr(target, name)) is not None
+    }
+    return target._replace(**new)
+
+
+def _suits_kernel(target: TargetRows, average: AverageRows, out: TargetRows) -> bool:
+    """Tell whether the kernel is there, and takes rows of such types and layouts."""
+    return kernel.subtract is not None and all(
+        array is None
+        or (
+            array.dtype.kind == kind
+            and array.dtype.itemsize in sizes
+            and array.flags.aligned
+            and (array.flags.c_contiguous or (array.ndim == 3 and array[0].flags.c_contiguous))
+        )
+        for rows in (target, out)
+        for array, kind, sizes in (
+            (rows.dq, "u", (4,)),
+            *((each, "f", (4, 8)) for each in (rows.sci, rows.err, *rows[4:])),
+        )
+    )
+
+
+def scaled(average: ClippedMean, factor: float) -> ClippedMean:
+    """Return an average times a factor, in float64; the same average where that is 1.
+
+    ERR is multiplied by the factor's magnitude, variances by its square.
+    """
+    if factor == 1:
+        return average
+
+    def times(array: Array | None, by: float) -> Array | None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return None if array is None else by * array.astype(np.float64)
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        sci = factor * average.sci.astype(np.float64)
+    return replace(
+        average,
+        sci=sci,
+        err=times(average.err, abs(factor)),
+        var_poisson=times(average.var_poisson, factor**2),
+        var_rnoise=times(average.var_rnoise, factor**2),
+    )
+
+
+def given_scale(options: Options) -> float:
+    """Return the factor on the average that options give; 1 where it is to be found."""
+    return 1.0 if options.target_scale == "fit" else float(options.target_scale)

@@ -5,16 +5,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offsky import kernel
 from offsky.arrays import Array
-from offsky.combine.rule import is_plain_clip, median_factors, rule_of
+from offsky.combine.rule import median_factors, rule_of
 from offsky.errors import ParameterError
-from offsky.kernel import twin_average, twin_clip
+from offsky.kernel import twin_average
 from offsky.kernel.contract import Averages, Planes
 from offsky.options import Options
 from offsky.values.average import ClippedMean
@@ -40,56 +39,80 @@ def average_planes(
     weights: NDArray[np.float64] | None = None,
     variances: Sequence[Sequence[Array | None] | None] = (None, None),
     covers: Sequence[Array | None] | None = None,
+    skip: Sequence[Array | None] | None = None,
+    offsets: Sequence[float] | NDArray[np.float64] | None = None,
+    scales: Sequence[float] | NDArray[np.float64] | None = None,
     room: Mapping[str, Array] | None = None,
 ) -> ClippedMean:
-    """Average planes of one shape; `wide` keeps the result in float64.
+    """Average planes of one shape.
 
-    `weights` count where ``options.weight`` is not "equal"; `variances` are VAR_POISSON
-    and VAR_RNOISE, used where ``options.errors`` is "propagate"; `room` is as for
-    `combine_rows`.
+    Parameters
+    ----------
+    sci, err, dq, covers, skip
+        One plane an exposure, all of one shape; see `Planes` of `offsky.kernel.contract`.
+    options : Options
+        How to average.
+    dq_flips : sequence of int, or None
+        What to XOR each exposure's DQ with; None for nothing.
+    wide : bool
+        Keep the result in float64.
+    threads : int
+        Threads to work on. The result does not depend on it.
+    weights : ndarray, shape (n_exposures,), or None
+        Used where ``options.weight`` is not "equal".
+    variances : pair of sequences of planes, or None
+        VAR_POISSON and VAR_RNOISE, used where ``options.errors`` is "propagate".
+    offsets, scales : sequence of float, or None
+        An exposure's SCI is multiplied by its scale, then its offset is added; ERR and
+        variances follow the scale.
+    room : mapping of str to ndarray, or None
+        Where to put parts of the result, by the names of `ClippedMean`: contiguous, of
+        the planes' shape and of the result's types. The others get arrays of their own.
     """
     if options.errors == "none":
         variances = (None, None)
-    shape, n_pixels = sci[0].shape, sci[0].size
+    shape, n_pixels, n = sci[0].shape, sci[0].size, len(sci)
 
     def place(name: str, dtype: type) -> Array:
         own = None if room is None else room.get(name)
-        return np.empty(n_pixels, dtype=dtype) if own is None else own.reshape(-1)
+        if own is None:
+            return np.empty(n_pixels, dtype=dtype)
+        assert own.shape == shape, (name, own.shape, shape)
+        assert own.dtype == dtype, (name, own.dtype, dtype)
+        assert own.flags.c_contiguous, name
+        return own.reshape(-1)
 
     real = np.float64 if wide else np.float32
     planes = Planes(
         [_flat(plane) for plane in sci],
-        *(_flat_planes(kind) for kind in (err, dq, *variances, covers)),
+        *(_flat_planes(kind) for kind in (err, dq, *variances, covers, skip)),
     )
+    poisson, rnoise = variances
+    n_rejected, n_masked = np.zeros((2, n), dtype=np.int64)
     out = Averages(
         place("sci", real),
         None if err is None else place("err", real),
         None if dq is None else place("dq", np.uint32),
         place("n_kept", np.uint16),
-        np.zeros(len(sci), dtype=np.int64),
-        *(None if var is None else np.empty(n_pixels, dtype=real) for var in variances),
+        n_rejected,
+        None if poisson is None else place("var_poisson", real),
+        None if rnoise is None else place("var_rnoise", real),
+        n_masked,
     )
-    engine, chosen = _engine(), _chosen_weights(options, weights, len(sci))
-    flips = None if dq_flips is None else np.array(dq_flips, dtype=np.uint32)
-    plain = is_plain_clip(options) and chosen is None and not any(variances)
-    factors = median_factors(len(sci)) if options.combine == "median" else None
+    engine, rule = _engine(), rule_of(options)
+    numbers = (
+        None if dq_flips is None else np.array(dq_flips, dtype=np.uint32),
+        _numbers("offsets", offsets, n),
+        _numbers("scales", scales, n),
+        _chosen_weights(options, weights, n),
+        median_factors(n) if options.combine == "median" else None,
+    )
 
-    def work(first: int) -> tuple[NDArray[np.int64], int]:
-        rejected = np.zeros(len(sci), dtype=np.int64)
+    def work(first: int) -> tuple[NDArray[np.int64], int, int]:
+        own = np.zeros((2, n), dtype=np.int64)
+        results = out._replace(n_rejected=own[0], n_masked=own[1])
         last = min(first + chunk, n_pixels)
-        if plain:
-            maxiters = -1 if options.maxiters is None else options.maxiters
-            n_estimated = engine.clip_mean(
-                planes.sci, planes.err, planes.dq, flips,
-                options.sigma, 0 if options.reject == "none" else maxiters, first, last,
-                out.sci, out.err, out.dq, out.n_kept, rejected,
-            )  # fmt: skip
-        else:
-            n_estimated = engine.average(
-                planes, flips, chosen, factors, rule_of(options), first, last,
-                out._replace(n_rejected=rejected),
-            )  # fmt: skip
-        return rejected, n_estimated
+        return own, *engine(planes, *numbers, rule, first, last, results)
 
     if threads == 1:
         chunk = n_pixels
@@ -98,18 +121,33 @@ def average_planes(
         chunk = _CHUNK
         with ThreadPoolExecutor(threads) as pool:
             parts = list(pool.map(work, range(0, n_pixels, chunk)))
-    for rejected, _ in parts:
-        out.n_rejected[:] += rejected
+    for own, _, _ in parts:
+        n_rejected += own[0]
+        n_masked += own[1]
     return ClippedMean(
         out.sci.reshape(shape),
         None if out.err is None else out.err.reshape(shape),
         None if out.dq is None else out.dq.reshape(shape),
         out.n_kept.reshape(shape),
-        out.n_rejected,
-        sum(n_estimated for _, n_estimated in parts),
+        n_rejected,
+        sum(n_estimated for _, n_estimated, _ in parts),
         None if out.var_poisson is None else out.var_poisson.reshape(shape),
         None if out.var_rnoise is None else out.var_rnoise.reshape(shape),
+        sum(n_samples for _, _, n_samples in parts),
+        n_masked,
     )
+
+
+def _numbers(
+    name: str, values: Sequence[float] | NDArray[np.float64] | None, n: int
+) -> NDArray[np.float64] | None:
+    """Return one finite number for each exposure, as the kernel takes them."""
+    if values is None:
+        return None
+    numbers = np.array(values, dtype=np.float64)
+    if numbers.shape != (n,) or not np.isfinite(numbers).all():
+        raise ParameterError(f"{name} {values} for {n} exposures: give each a finite number")
+    return numbers
 
 
 def _chosen_weights(
@@ -136,23 +174,16 @@ def count_threads(threads: int | None) -> int:
     return threads
 
 
-class _Engine(NamedTuple):
-    """What averages: the plain clip, and all the other options."""
-
-    clip_mean: Callable[..., int]
-    average: Callable[..., int]
-
-
 @cache
-def _engine() -> _Engine:
+def _engine() -> Callable[..., tuple[int, int]]:
     """Return the C kernel, or its twin with one warning."""
-    if kernel.clip_mean is not None and kernel.average is not None:
-        return _Engine(kernel.clip_mean, kernel.average)
+    if kernel.average is not None:
+        return kernel.average
     log.warning(
         "offsky was installed without a C compiler: averaging in NumPy, with the same "
         "results, much slower; install a compiler and reinstall offsky"
     )
-    return _Engine(twin_clip.clip_mean, twin_average.average)
+    return twin_average.average
 
 
 def _flat(plane: Array) -> Array:
@@ -163,7 +194,7 @@ def _flat(plane: Array) -> Array:
 
 
 def _flat_planes(planes: Sequence[Array | None] | None) -> list[Array | None] | None:
-    """Return planes so, of those that are there."""
+    """Flatten every plane that is present; keep None for the others."""
     if planes is None:
         return None
     return [None if plane is None else _flat(plane) for plane in planes]

@@ -46,23 +46,6 @@ def rule_of(options: Options) -> Rule:
     )
 
 
-def is_plain_clip(options: Options) -> bool:
-    """Tell whether options ask for nothing but the sigma clip of the JWST pipeline."""
-    symmetric = options.sigma_lower in (None, options.sigma) and options.sigma_upper in (
-        None,
-        options.sigma,
-    )
-    clips_so = (
-        options.reject == "sigma"
-        and symmetric
-        and options.min_keep == 0
-        and options.center == "median"
-    )
-    return (
-        (clips_so or options.reject == "none") and options.combine == "mean" and options.dq == "or"
-    )
-
-
 @cache
 def median_factors(n: int) -> NDArray[np.float64]:
     """Return the error of the median of 0 to n Gaussian samples over that of their mean.

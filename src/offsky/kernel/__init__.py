@@ -1,8 +1,8 @@
 """The averages and their subtraction in C, where offsky was installed with a compiler."""
 
 try:
-    from offsky.kernel._c import average, clip_mean, subtract
+    from offsky.kernel._c import average, subtract
 except ImportError:
-    average = clip_mean = subtract = None  # type: ignore[assignment]
+    average = subtract = None  # type: ignore[assignment]
 
-__all__ = ["average", "clip_mean", "subtract"]
+__all__ = ["average", "subtract"]

@@ -1,7 +1,7 @@
-"""What both engines take: planes, a rule, and where results go."""
+"""What both engines take: planes, a rule, rows of a target, and where results go."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,11 @@ class Planes(NamedTuple):
     """What to average: for each kind one flat plane an exposure, or None.
 
     SCI, ERR and variances are float32 or float64, DQ uint32, in any byte order; `covers`
-    is bool. But for SCI, a kind may be None, as may single planes of it: no ERR, no
-    variance, no flags, everything covered.
+    and `skip` are bool. Except for SCI, a kind may be None, and so may single planes of
+    it: no ERR, no variance, no flags, everything covered, nothing skipped.
+
+    `skip` is True where the sample is left out: SCI is missing there. ERR and DQ are not
+    masked; they count as those of a NaN do.
     """
 
     sci: Sequence[Array]
@@ -49,13 +52,15 @@ class Planes(NamedTuple):
     var_poisson: Sequence[Array | None] | None = None
     var_rnoise: Sequence[Array | None] | None = None
     covers: Sequence[Array | None] | None = None
+    skip: Sequence[Array | None] | None = None
 
 
 class Averages(NamedTuple):
     """Where results go: flat planes, filled in the range asked for.
 
-    `n_rejected` has one number an exposure and is added to. None is left out; all of
-    the real ones are of one type.
+    `n_rejected` and `n_masked` have one number an exposure and are added to: finite
+    samples that were rejected, and that were skipped. None is left out; all reals are of
+    one type. ``err``, ``dq`` and variances are left alone where the input has none.
     """
 
     sci: Array
@@ -63,5 +68,48 @@ class Averages(NamedTuple):
     dq: NDArray[np.uint32] | None
     n_kept: NDArray[np.uint16]
     n_rejected: NDArray[np.int64]
+    var_poisson: Array | None = None
+    var_rnoise: Array | None = None
+    n_masked: NDArray[np.int64] | None = None
+
+
+class TargetRows(NamedTuple):
+    """The same rows of a target's images, in its own types and byte orders.
+
+    Each (n_rows, nx) or (nints, n_rows, nx). ``dq`` is stored XORed with ``dq_flip``.
+    An image that the target does not have, or that is not wanted, is None.
+    """
+
+    sci: Array
+    dq: Array
+    dq_flip: int = 0
+    err: Array | None = None
+    var_poisson: Array | None = None
+    var_rnoise: Array | None = None
+    var_flat: Array | None = None
+
+    @classmethod
+    def of(cls, images: Mapping[str, Array], dq_flip: int = 0) -> "TargetRows":
+        """Return rows given by the names of the fields, in capitals or not."""
+        fields: dict[str, Any] = {name.lower(): image for name, image in images.items()}
+        return cls(dq_flip=dq_flip, **fields)
+
+    def image(self, name: str) -> Array:
+        """Return an image by its name, in capitals or not."""
+        found: Array = getattr(self, name.lower())
+        return found
+
+
+class AverageRows(NamedTuple):
+    """The same rows of an average, (n_rows, nx): what is subtracted.
+
+    SCI, ERR and variances are float32 or float64 in the machine's byte order. ERR must be
+    there where errors are propagated.
+    """
+
+    sci: Array
+    n_kept: NDArray[np.uint16]
+    dq: NDArray[np.uint32] | None = None
+    err: Array | None = None
     var_poisson: Array | None = None
     var_rnoise: Array | None = None

@@ -1,12 +1,16 @@
 """The average of exposures, pixel by pixel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def _no_counts() -> NDArray[np.int64]:
+    return np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ClippedMean:
     """The average of exposures, pixel by pixel.
 
@@ -28,6 +32,10 @@ class ClippedMean:
     var_poisson, var_rnoise : ndarray of float32 or None
         Variances of that mean by Poisson and by read noise; None unless every exposure
         has them and they were asked for.
+    n_samples : int
+        Finite samples of all exposures, without those left out by a mask.
+    n_masked : ndarray of int64, shape (n_exposures,)
+        Finite samples of each exposure that were left out by a mask.
     """
 
     sci: NDArray[np.floating]
@@ -38,3 +46,14 @@ class ClippedMean:
     n_err_estimated: int = 0
     var_poisson: NDArray[np.floating] | None = None
     var_rnoise: NDArray[np.floating] | None = None
+    n_samples: int = 0
+    n_masked: NDArray[np.int64] = field(default_factory=_no_counts)
+
+    def __repr__(self) -> str:
+        """Return the size of the average, and what share of the samples was rejected."""
+        size = f"{len(self.n_rejected)} x {self.sci.shape}"
+        if not self.n_samples:
+            return f"ClippedMean({size})"
+        return (
+            f"ClippedMean({size}, rejected {100 * self.n_rejected.sum() / self.n_samples:.1f} %)"
+        )

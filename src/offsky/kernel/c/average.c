@@ -1,12 +1,12 @@
 /* Average of a stack of exposures by any of the options; see average.h for the contract.
  *
- * Built as clip_mean.c is: for each instruction set, without contraction.  The tiles are
- * the same too; but here rejection comes first and sums after it, since not all methods
- * need the mean to reject.
+ * Built as clip.c is: for each instruction set, without contraction.  What the plain clip
+ * can do goes there.  The tiles are the same too; but here rejection comes first and sums
+ * after it, since not all methods need the mean to reject.
  */
 #include "tile.h"
 
-#include "average.h"
+#include "clip.h"
 #include "column.h"
 #include "reject_column.h"
 
@@ -103,7 +103,7 @@ divide_by_weights(struct weighted *w, const double *weights)
 /* Turn sums of variances into those of the average, or into errors; returns how many are
  * estimated.  See store_tile() for a kept sample whose variance is unknown. */
 static NEVER_INLINE int64_t
-variances_of_averages(struct weighted *w, const struct offsky_more *more, int to_error)
+variances_of_averages(struct weighted *w, const struct offsky_stack *stack, int to_error)
 {
     struct sums *sums = &w->sums;
     int32_t estimated = 0;
@@ -111,7 +111,7 @@ variances_of_averages(struct weighted *w, const struct offsky_more *more, int to
         const double n = sums->n_kept[p], known = sums->n_err[p];
         estimated += (known != n) & (known > 0.0);
     }
-    if (more->weights)
+    if (stack->weights)
         for (size_t p = 0; p < WIDTH; p++)
             sums->variance[p] = sums->variance[p] * w->square[p] /
                                 (w->known_square[p] * (w->weight[p] * w->weight[p]));
@@ -121,8 +121,8 @@ variances_of_averages(struct weighted *w, const struct offsky_more *more, int to
     if (to_error)
         for (size_t p = 0; p < WIDTH; p++)
             sums->variance[p] = sqrt(sums->variance[p]);
-    for (size_t p = 0; more->median_factors && p < WIDTH; p++) {
-        const double factor = more->median_factors[sums->n_kept[p]];
+    for (size_t p = 0; stack->median_factors && p < WIDTH; p++) {
+        const double factor = stack->median_factors[sums->n_kept[p]];
         sums->variance[p] *= factor;
         if (!to_error)
             sums->variance[p] *= factor;
@@ -153,23 +153,20 @@ variances_of_averages(struct weighted *w, const struct offsky_more *more, int to
 
 /* Whether tiles are to be of doubles: the widest input decides. */
 static int
-any_wide(const struct offsky_stack *stack, const struct offsky_more *more)
+any_wide(const struct offsky_stack *stack)
 {
     const struct offsky_plane *kinds[] = {
-        stack->sci, stack->err, more->variances[0], more->variances[1],
+        stack->sci, stack->err, stack->variances[0], stack->variances[1],
     };
     return any_f64(kinds, sizeof kinds / sizeof *kinds, stack->n_exposures);
 }
 
 /* Lay out the arrays in `memory` (NULL to count only); returns their bytes. */
 static size_t
-lay_out(struct average_scratch *s,
-        char *memory,
-        const struct offsky_stack *stack,
-        const struct offsky_more *more)
+lay_out(struct average_scratch *s, char *memory, const struct offsky_stack *stack)
 {
     const size_t n = stack->n_exposures;
-    const size_t real = any_wide(stack, more) ? sizeof(double) : sizeof(float);
+    const size_t real = any_wide(stack) ? sizeof(double) : sizeof(float);
     size_t used = 0;
     TAKE(samples, n * WIDTH * real);
     TAKE(errors, n * WIDTH * real);
@@ -180,31 +177,86 @@ lay_out(struct average_scratch *s,
     return used;
 }
 
-size_t
-FOR_ISA(offsky_average_bytes)(const struct offsky_stack *stack, const struct offsky_more *more)
+/* Whether the plain clip does all that is asked for; it gives the same bits, faster. */
+static int
+is_plain(const struct offsky_stack *stack,
+         const struct offsky_rule *rule,
+         const struct offsky_result *result)
 {
-    struct average_scratch s;
-    return lay_out(&s, NULL, stack, more);
+    const int rejects = rule->method != OFFSKY_NONE && rule->maxiters != 0;
+    const int clips = rule->method == OFFSKY_SIGMA && rule->lower == rule->upper &&
+                      !rule->about_mean && rule->min_keep <= 0;
+    for (int i = 0; i < 2; i++)
+        if (result->variances[i] && stack->variances[i])
+            return 0;
+    return (clips || !rejects) && !stack->weights && !stack->median_factors &&
+           (rule->flags == OFFSKY_OR || !stack->dq);
 }
 
-void
+/* How the plain clip does it. */
+static struct clip
+clip_of(const struct offsky_rule *rule)
+{
+    return (struct clip){rule->lower, rule->method == OFFSKY_NONE ? 0 : rule->maxiters};
+}
+
+size_t
+FOR_ISA(offsky_average_bytes)(const struct offsky_stack *stack,
+                              const struct offsky_rule *rule,
+                              const struct offsky_result *result)
+{
+    struct average_scratch s;
+    if (is_plain(stack, rule, result))
+        return FOR_ISA(offsky_clip_bytes)(stack, result);
+    return lay_out(&s, NULL, stack);
+}
+
+static void
+average_by_rule(const struct offsky_stack *stack,
+                const struct offsky_rule *rule,
+                size_t first,
+                size_t last,
+                const struct offsky_result *result,
+                struct offsky_counts *counts,
+                void *memory)
+{
+    struct average_scratch s;
+    lay_out(&s, memory, stack);
+    const int wide = any_wide(stack);
+    for (size_t start = first; start < last; start += WIDTH) {
+        const size_t count = last - start < WIDTH ? last - start : WIDTH;
+        if (wide)
+            f64_average_tile(stack, rule, start, count, result, counts, &s);
+        else
+            f32_average_tile(stack, rule, start, count, result, counts, &s);
+    }
+}
+
+/* The samples rejected so far. */
+static int64_t
+count_rejected(const struct offsky_stack *stack, const struct offsky_result *result)
+{
+    int64_t total = 0;
+    for (size_t r = 0; r < stack->n_exposures; r++)
+        total += result->n_rejected[r];
+    return total;
+}
+
+struct offsky_counts
 FOR_ISA(offsky_average)(const struct offsky_stack *stack,
-                        const struct offsky_more *more,
                         const struct offsky_rule *rule,
                         size_t first,
                         size_t last,
                         const struct offsky_result *result,
-                        void *const variances[2],
                         void *memory)
 {
-    struct average_scratch s;
-    lay_out(&s, memory, stack, more);
-    const int wide = any_wide(stack, more);
-    for (size_t start = first; start < last; start += WIDTH) {
-        const size_t count = last - start < WIDTH ? last - start : WIDTH;
-        if (wide)
-            f64_average_any_tile(stack, more, rule, start, count, result, variances, &s);
-        else
-            f32_average_any_tile(stack, more, rule, start, count, result, variances, &s);
-    }
+    /* Every sample is kept, rejected, or left out for its flags: counted as such. */
+    struct offsky_counts counts = {0, -count_rejected(stack, result)};
+    const struct clip clip = clip_of(rule);
+    if (is_plain(stack, rule, result))
+        FOR_ISA(offsky_clip)(stack, &clip, first, last, result, &counts, memory);
+    else
+        average_by_rule(stack, rule, first, last, result, &counts, memory);
+    counts.n_samples += count_rejected(stack, result);
+    return counts;
 }

@@ -1,20 +1,19 @@
-/* Average of a stack of exposures by any of the options: the contract.
+/* Average of a stack of exposures, pixel by pixel: the contract.
  *
- * As clip_mean.h, whose kernel serves where nothing but the plain sigma clip is asked
- * for.  averaging.py says in NumPy what is computed here, and reject.py which samples
- * are kept.
+ * See plane.h for what holds of all calls.  twin_average.py says in NumPy what is computed
+ * here, and twin_reject.py which samples are kept.
  */
 #ifndef OFFSKY_AVERAGE_H
 #define OFFSKY_AVERAGE_H
 
-#include "clip_mean.h"
+#include "plane.h"
 
 enum offsky_method { OFFSKY_NONE, OFFSKY_SIGMA, OFFSKY_ERROR, OFFSKY_MAD, OFFSKY_MINMAX };
 enum offsky_flags { OFFSKY_OR, OFFSKY_KEPT, OFFSKY_ALL };
 
 /* How samples are rejected, and flags combined.  `lower` and `upper` are thresholds below
- * and above the centre, above 0, infinity for none; maxiters as in offsky_clip;
- * bad_fraction below 0: nothing is flagged for it. */
+ * and above the centre, above 0, infinity for none.  maxiters: passes at most; -1 until
+ * nothing is rejected; 0 no rejection.  bad_fraction below 0: nothing is flagged for it. */
 struct offsky_rule {
     enum offsky_method method;
     double lower, upper;
@@ -26,29 +25,59 @@ struct offsky_rule {
     double bad_fraction;
 };
 
-/* What to average, beyond SCI, ERR and DQ: two variances (F32 or F64), and what each
- * exposure reaches (bytes, 0 where it does not); each may be NULL, as may single planes.
+/* What to average: of each kind one plane an exposure.  SCI, ERR and variances are F32 or
+ * F64, DQ is U32, `covers` (0 where the exposure does not reach a pixel) and `skip` (not 0
+ * where its sample is left out) are U8.  Every exposure has SCI.  Any other kind may be NULL
+ * as a whole, and single planes may have `pixels` NULL: ERR and variances are then unknown
+ * (NaN), DQ is 0, everything is covered and nothing skipped.
+ *
+ * A sample that is not finite, or skipped, is missing.  ERR, variances and DQ of a skipped
+ * sample count as those of a NaN do.
+ *
  * `weights` has one number above 0 an exposure, NULL for equal ones.  `median_factors`,
- * where not NULL, asks for the median: the error of the median of k samples over that
- * of their mean, for k from 0 to n. */
-struct offsky_more {
-    const struct offsky_plane *variances[2];
-    const struct offsky_plane *covers;
+ * where not NULL, asks for the median instead of the mean: the error of the median of k
+ * samples over that of their mean, for k from 0 to n_exposures. */
+struct offsky_stack {
+    size_t n_exposures; /* 1 to 65535 */
+    const struct offsky_plane *sci, *err, *dq, *variances[2], *covers, *skip;
     const double *weights, *median_factors;
 };
 
-/* Bytes of scratch (aligned to 64) that one call needs. */
-size_t offsky_average_bytes(const struct offsky_stack *stack, const struct offsky_more *more);
+/* Where results go: planes of the size of the input's, none of them overlapping another or
+ * an input.  Reals are float, or double where `wide` is set.  Any but `sci` and `n_kept` may
+ * be NULL; `err`, `variances` and `dq` are left alone where the stack has no such kind.
+ *
+ * `n_rejected` and `n_masked` have one counter an exposure, and are added to: finite samples
+ * that were rejected, and that were skipped (`n_masked` may be NULL).
+ *
+ * A pixel with no finite sample, or none left, has n_kept 0 and NaN in the reals.  Sums run
+ * in double in the order of the exposures and are rounded once, so that a pixel's result
+ * depends on its own samples alone: not on tiles, ranges, threads or the processor. */
+struct offsky_result {
+    int wide;
+    void *sci, *err, *variances[2];
+    uint32_t *dq;
+    uint16_t *n_kept;
+    int64_t *n_rejected, *n_masked;
+};
 
-/* Average pixels [first, last); `variances` are of the type of the result's `sci`, and
- * may be NULL. */
-void offsky_average(const struct offsky_stack *stack,
-                    const struct offsky_more *more,
-                    const struct offsky_rule *rule,
-                    size_t first,
-                    size_t last,
-                    const struct offsky_result *result,
-                    void *const variances[2],
-                    void *scratch);
+/* What a call counted: pixels at which the ERR of a kept sample was estimated, and finite
+ * samples that were not skipped, whether kept or not. */
+struct offsky_counts {
+    int64_t n_err_estimated, n_samples;
+};
+
+/* Bytes of scratch (aligned to 64) that a call with these arguments needs. */
+size_t offsky_average_bytes(const struct offsky_stack *stack,
+                            const struct offsky_rule *rule,
+                            const struct offsky_result *result);
+
+/* Average pixels [first, last) of every plane into the same places of the result. */
+struct offsky_counts offsky_average(const struct offsky_stack *stack,
+                                    const struct offsky_rule *rule,
+                                    size_t first,
+                                    size_t last,
+                                    const struct offsky_result *result,
+                                    void *scratch);
 
 #endif

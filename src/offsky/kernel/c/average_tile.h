@@ -4,12 +4,21 @@
  * is what is not NaN.
  */
 
-/* Leave out samples with one of some flags. */
-ALWAYS_INLINE void
+/* Leave out samples with one of some flags; returns how many. */
+static NEVER_INLINE int64_t
 NAME(leave_out_flagged)(SAMPLE *restrict samples, const uint32_t *restrict flags, size_t n, uint32_t bits)
 {
-    for (size_t i = 0; i < n * WIDTH; i++)
-        samples[i] = flags[i] & bits ? (SAMPLE)NAN : samples[i];
+    int64_t total = 0;
+    for (size_t r = 0; r < n; r++) {
+        SAMPLE_BITS left_out = 0;
+        for (size_t i = r * WIDTH; i < (r + 1) * WIDTH; i++) {
+            const SAMPLE x = samples[i];
+            left_out += ((flags[i] & bits) != 0) & (x == x);
+            samples[i] = flags[i] & bits ? (SAMPLE)NAN : x;
+        }
+        total += left_out;
+    }
+    return total;
 }
 
 /* The OR of the flags of kept samples; of all where none is kept. */
@@ -133,24 +142,23 @@ NAME(find_medians)(const SAMPLE *samples, size_t n, SAMPLE *sorted, const int32_
 
 /* Average one tile: `count` pixels from `start`; the rest of WIDTH is padding. */
 static NEVER_INLINE void
-NAME(average_any_tile)(const struct offsky_stack *stack,
-                       const struct offsky_more *more,
-                       const struct offsky_rule *rule,
-                       size_t start,
-                       size_t count,
-                       const struct offsky_result *result,
-                       void *const variances[2],
-                       const struct average_scratch *s)
+NAME(average_tile)(const struct offsky_stack *stack,
+                   const struct offsky_rule *rule,
+                   size_t start,
+                   size_t count,
+                   const struct offsky_result *result,
+                   struct offsky_counts *counts,
+                   const struct average_scratch *s)
 {
     const size_t n = stack->n_exposures;
     SAMPLE *samples = s->samples, *errors = stack->err ? s->errors : NULL;
     struct weighted w;
     uint32_t dq[WIDTH];
 
-    NAME(load_rows)(stack->sci, n, start, count, samples);
+    NAME(load_samples)(stack, start, count, samples, result);
     if (rule->flags != OFFSKY_OR && stack->dq) {
         load_flags(stack, start, count, s->flags);
-        NAME(leave_out_flagged)(samples, s->flags, n, rule->bad_bits);
+        counts->n_samples += NAME(leave_out_flagged)(samples, s->flags, n, rule->bad_bits);
     }
     if (errors)
         NAME(load_rows)(stack->err, n, start, count, errors);
@@ -161,37 +169,36 @@ NAME(average_any_tile)(const struct offsky_stack *stack,
             NAME(reject_outside)(samples, errors, n, rule, result->n_rejected, s);
     }
 
-    NAME(add_up_kept)(samples, errors, n, more->weights, &w);
-    for (size_t p = 0; p < count; p++)
-        result->n_kept[start + p] = (uint16_t)w.sums.n_kept[p];
-    if (more->median_factors)
+    NAME(add_up_kept)(samples, errors, n, stack->weights, &w);
+    store_n_kept(result, start, count, w.sums.n_kept, counts);
+    if (stack->median_factors)
         NAME(find_medians)(samples, n, s->sorted, w.sums.n_kept, w.sums.sci);
     else
-        divide_by_weights(&w, more->weights);
+        divide_by_weights(&w, stack->weights);
     store_reals(result->sci, result->wide, start, count, w.sums.sci);
     if (result->err && errors) {
-        *result->n_err_estimated += variances_of_averages(&w, more, 1);
+        counts->n_err_estimated += variances_of_averages(&w, stack, 1);
         store_reals(result->err, result->wide, start, count, w.sums.variance);
     }
     for (int i = 0; i < 2; i++)
-        if (variances[i] && more->variances[i]) {
-            NAME(load_rows)(more->variances[i], n, start, count, s->errors);
-            NAME(add_up_variances)(samples, s->errors, n, more->weights, &w);
-            variances_of_averages(&w, more, 0);
-            store_reals(variances[i], result->wide, start, count, w.sums.variance);
+        if (result->variances[i] && stack->variances[i]) {
+            NAME(load_rows)(stack->variances[i], n, start, count, s->errors);
+            NAME(add_up_variances)(samples, s->errors, n, stack->weights, &w);
+            variances_of_averages(&w, stack, 0);
+            store_reals(result->variances[i], result->wide, start, count, w.sums.variance);
         }
 
-    if (!result->dq)
+    if (!result->dq || !stack->dq)
         return;
-    if (rule->flags == OFFSKY_OR || !stack->dq) {
+    if (rule->flags == OFFSKY_OR) {
         store_flags(stack, start, count, result->dq + start);
         return;
     }
     if (rule->flags == OFFSKY_KEPT)
         NAME(or_of_kept)(samples, s->flags, n, dq);
     else
-        and_of_covering(more->covers, s->flags, n, start, count, dq);
+        and_of_covering(stack->covers, s->flags, n, start, count, dq);
     if (rule->bad_fraction >= 0.0)
-        flag_bad(more->covers, s->flags, n, rule, start, count, dq);
+        flag_bad(stack->covers, s->flags, n, rule, start, count, dq);
     memcpy(result->dq + start, dq, count * sizeof *dq);
 }

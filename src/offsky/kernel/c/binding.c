@@ -1,4 +1,4 @@
-/* Python's door to clip_mean.h, average.h and subtract.h: turns buffers into planes, takes
+/* Python's door to average.h and subtract.h: turns buffers into planes, takes
  * the scratch memory, then lets go of the interpreter lock for the whole computation.
  *
  * Uses the limited API and the buffer protocol only: no NumPy headers, one
@@ -10,11 +10,11 @@
 #endif
 #include <Python.h>
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "average.h"
-#include "clip_mean.h"
 #include "subtract.h"
 
 /* The buffers of one argument (a sequence with one buffer an exposure). */
@@ -43,6 +43,8 @@ describe(const Py_buffer *view, const char *what, struct offsky_plane *plane)
     const int little = *(const unsigned char *)&probe;
     const char *format = view->format ? view->format : "B";
     plane->swap = 0;
+    plane->factor = 1.0;
+    plane->offset = 0.0;
     if (strchr("<>!=@", format[0])) {
         plane->swap = format[0] == '<' ? !little : (format[0] == '>' || format[0] == '!') && little;
         format++;
@@ -155,13 +157,12 @@ take_output(PyObject *object, const char *what, Py_ssize_t count, Py_ssize_t ite
     return 0;
 }
 
-/* Everything that a call of either function holds on to. */
+/* Everything that a call of average() holds on to. */
 struct call {
-    struct planes sci, err, dq, variances[2], covers;
-    Py_buffer flips, weights, factors;
-    Py_buffer out_sci, out_err, out_dq, out_n, rejected, out_variances[2];
+    struct planes sci, err, dq, variances[2], covers, skip;
+    Py_buffer flips, offsets, scales, weights, factors;
+    Py_buffer out_sci, out_err, out_dq, out_n, rejected, out_variances[2], masked;
     Py_ssize_t n_pixels;
-    int64_t n_err_estimated;
     struct offsky_stack stack;
     struct offsky_result result;
 };
@@ -169,47 +170,64 @@ struct call {
 static void
 release_call(struct call *c)
 {
-    struct planes *planes[] = {&c->sci, &c->err,           &c->dq,
-                               &c->variances[0], &c->variances[1], &c->covers};
+    struct planes *planes[] = {&c->sci,          &c->err,    &c->dq,  &c->variances[0],
+                               &c->variances[1], &c->covers, &c->skip};
     for (size_t i = 0; i < sizeof planes / sizeof *planes; i++)
         release(planes[i]);
-    Py_buffer *views[] = {&c->flips,   &c->weights, &c->factors, &c->out_sci,
-                          &c->out_err, &c->out_dq,  &c->out_n,   &c->rejected,
-                          &c->out_variances[0], &c->out_variances[1]};
+    Py_buffer *views[] = {
+        &c->flips,   &c->offsets, &c->scales, &c->weights,  &c->factors,          &c->out_sci,
+        &c->out_err, &c->out_dq,  &c->out_n,  &c->rejected, &c->out_variances[0], &c->out_variances[1],
+        &c->masked,
+    };
     for (size_t i = 0; i < sizeof views / sizeof *views; i++)
         if (views[i]->obj)
             PyBuffer_Release(views[i]);
 }
 
-/* The number of pixels, from the output that every call has, and the samples. */
+/* Planes of every kind, in the order of offsky.kernel.contract.Planes. */
 static int
-take_samples(struct call *c, PyObject *n_kept, PyObject *sci, PyObject *err, PyObject *dq)
+take_stack(struct call *c, PyObject *const kinds[7], Py_ssize_t n_pixels)
 {
-    if (take_output(n_kept, "n_kept", PyObject_Size(n_kept), 2, 0, &c->out_n))
-        return -1;
-    c->n_pixels = c->out_n.len / 2;
-    if (take_planes(sci, "SCI", OFFSKY_F32, c->n_pixels, &c->sci) ||
-        take_planes(err, "ERR", OFFSKY_F32, c->n_pixels, &c->err) ||
-        take_planes(dq, "DQ", OFFSKY_U32, c->n_pixels, &c->dq))
-        return -1;
+    const struct {
+        const char *name;
+        enum offsky_kind kind;
+        struct planes *planes;
+    } takes[7] = {
+        {"SCI", OFFSKY_F32, &c->sci},
+        {"ERR", OFFSKY_F32, &c->err},
+        {"DQ", OFFSKY_U32, &c->dq},
+        {"VAR_POISSON", OFFSKY_F32, &c->variances[0]},
+        {"VAR_RNOISE", OFFSKY_F32, &c->variances[1]},
+        {"covers", OFFSKY_U8, &c->covers},
+        {"skip", OFFSKY_U8, &c->skip},
+    };
+    c->n_pixels = n_pixels;
+    for (size_t k = 0; k < 7; k++)
+        if (take_planes(kinds[k], takes[k].name, takes[k].kind, n_pixels, takes[k].planes))
+            return -1;
     if (c->sci.count < 1 || c->sci.count > 65535) {
         PyErr_SetString(PyExc_ValueError, "1 to 65535 planes of SCI are expected");
         return -1;
     }
     for (Py_ssize_t i = 0; i < c->sci.count; i++)
-        if (!c->sci.planes[i].pixels && c->n_pixels) {
+        if (!c->sci.planes[i].pixels && n_pixels) {
             PyErr_SetString(PyExc_ValueError, "every exposure needs SCI");
             return -1;
         }
-    const struct planes *others[] = {&c->err, &c->dq, &c->variances[0], &c->variances[1],
-                                     &c->covers};
-    for (size_t k = 0; k < sizeof others / sizeof *others; k++)
-        if (others[k]->count && others[k]->count != c->sci.count) {
+    for (size_t k = 1; k < 7; k++)
+        if (kinds[k] != Py_None && takes[k].planes->count != c->sci.count) {
             PyErr_SetString(PyExc_ValueError, "one plane an exposure is expected of every kind");
             return -1;
         }
-    c->stack = (struct offsky_stack){(size_t)c->sci.count, c->sci.planes, c->err.planes,
-                                     c->dq.planes};
+    c->stack = (struct offsky_stack){
+        .n_exposures = (size_t)c->sci.count,
+        .sci = c->sci.planes,
+        .err = c->err.planes,
+        .dq = c->dq.planes,
+        .variances = {c->variances[0].planes, c->variances[1].planes},
+        .covers = c->covers.planes,
+        .skip = c->skip.planes,
+    };
     return 0;
 }
 
@@ -242,180 +260,296 @@ take_flips(struct call *c, PyObject *flips)
     return 0;
 }
 
+/* The factor on each exposure, and what is added to it, or None. */
 static int
-take_results(struct call *c, PyObject *sci, PyObject *err, PyObject *dq, PyObject *rejected)
+take_adjustments(struct call *c, PyObject *offsets, PyObject *scales)
 {
-    if (take_output(sci, "sci", c->n_pixels, 0, 0, &c->out_sci) ||
-        take_output(err, "err", c->n_pixels, c->out_sci.itemsize, 1, &c->out_err) ||
-        take_output(dq, "dq", c->n_pixels, 4, 1, &c->out_dq) ||
-        take_output(rejected, "n_rejected", c->sci.count, 8, 0, &c->rejected))
+    /* Python's own power, which is not always the rounded square: hidden from compilers. */
+    static const volatile double two = 2.0;
+    const Py_ssize_t n = c->sci.count;
+    if (take_numbers(offsets, "offsets", n, sizeof(double), &c->offsets) ||
+        take_numbers(scales, "scales", n, sizeof(double), &c->scales))
+        return -1;
+    for (Py_ssize_t i = 0; c->offsets.obj && i < n; i++)
+        c->sci.planes[i].offset = ((const double *)c->offsets.buf)[i];
+    for (Py_ssize_t i = 0; c->scales.obj && i < n; i++) {
+        const double scale = ((const double *)c->scales.buf)[i];
+        c->sci.planes[i].factor = scale;
+        if (c->err.count)
+            c->err.planes[i].factor = fabs(scale);
+        for (int k = 0; k < 2; k++)
+            if (c->variances[k].count)
+                c->variances[k].planes[i].factor = pow(scale, two);
+    }
+    return 0;
+}
+
+/* Where results go, in the order of offsky.kernel.contract.Averages. */
+static int
+take_results(struct call *c, PyObject *const out[8])
+{
+    const Py_ssize_t n_pixels = c->n_pixels, n = c->sci.count;
+    if (take_output(out[0], "sci", n_pixels, 0, 0, &c->out_sci))
+        return -1;
+    const Py_ssize_t real = c->out_sci.itemsize;
+    if (take_output(out[1], "err", n_pixels, real, 1, &c->out_err) ||
+        take_output(out[2], "dq", n_pixels, 4, 1, &c->out_dq) ||
+        take_output(out[3], "n_kept", n_pixels, 2, 0, &c->out_n) ||
+        take_output(out[4], "n_rejected", n, 8, 0, &c->rejected) ||
+        take_output(out[5], "var_poisson", n_pixels, real, 1, &c->out_variances[0]) ||
+        take_output(out[6], "var_rnoise", n_pixels, real, 1, &c->out_variances[1]) ||
+        take_output(out[7], "n_masked", n, 8, 1, &c->masked))
         return -1;
     c->result = (struct offsky_result){
-        c->out_sci.itemsize == sizeof(double),
-        c->out_sci.buf, c->out_err.buf, c->out_dq.buf, c->out_n.buf, c->rejected.buf,
-        &c->n_err_estimated,
+        .wide = real == sizeof(double),
+        .sci = c->out_sci.buf,
+        .err = c->out_err.buf,
+        .variances = {c->out_variances[0].buf, c->out_variances[1].buf},
+        .dq = c->out_dq.buf,
+        .n_kept = c->out_n.buf,
+        .n_rejected = c->rejected.buf,
+        .n_masked = c->masked.buf,
     };
     return 0;
 }
 
-/* Scratch for a call on pixels [first, last); NULL, with an error set, if there is none or
- * these are no such range. */
-static void *
-take_scratch(const struct call *c, Py_ssize_t first, Py_ssize_t last, size_t bytes)
+/* The numbers of offsky.kernel.contract.Rule. */
+static int
+take_rule(PyObject *tuple, struct offsky_rule *rule)
 {
-    if (first < 0 || last < first || last > c->n_pixels) {
-        PyErr_SetString(PyExc_ValueError, "first and last are not a range of pixels");
-        return NULL;
+    int method, flags;
+    unsigned int bad_bits;
+    if (!PyArg_ParseTuple(tuple, "iddlilliId:rule", &method, &rule->lower, &rule->upper,
+                          &rule->maxiters, &rule->about_mean, &rule->n_extremes,
+                          &rule->min_keep, &flags, &bad_bits, &rule->bad_fraction))
+        return -1;
+    if (method < OFFSKY_NONE || method > OFFSKY_MINMAX || flags < OFFSKY_OR || flags > OFFSKY_ALL) {
+        PyErr_SetString(PyExc_ValueError, "no such method or combination of flags");
+        return -1;
     }
-    void *scratch = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (!scratch)
-        PyErr_NoMemory();
-    return scratch;
-}
-
-PyDoc_STRVAR(clip_mean_doc,
-"clip_mean(sci, err, dq, dq_flip, sigma, maxiters, first, last,\n"
-"          out_sci, out_err, out_dq, out_n_kept, n_rejected)\n"
-"--\n\n"
-"Average pixels [first, last) of a stack; returns how many ERR were estimated.");
-
-static PyObject *
-py_clip_mean(PyObject *module, PyObject *args)
-{
-    (void)module;
-    PyObject *sci, *err, *dq, *flip, *out_sci, *out_err, *out_dq, *out_n, *rejected;
-    struct offsky_clip clip;
-    Py_ssize_t first, last;
-    if (!PyArg_ParseTuple(args, "OOOOdlnnOOOOO:clip_mean", &sci, &err, &dq, &flip, &clip.sigma,
-                          &clip.maxiters, &first, &last, &out_sci, &out_err, &out_dq, &out_n,
-                          &rejected))
-        return NULL;
-
-    struct call c = {0};
-    PyObject *answer = NULL;
-    void *scratch = NULL;
-    if (take_samples(&c, out_n, sci, err, dq) || take_flips(&c, flip) ||
-        take_results(&c, out_sci, out_err, out_dq, rejected) ||
-        !(scratch = take_scratch(&c, first, last, offsky_scratch_bytes(&c.stack))))
-        goto done;
-    Py_BEGIN_ALLOW_THREADS
-    offsky_clip_mean(&c.stack, &clip, (size_t)first, (size_t)last, &c.result, scratch);
-    Py_END_ALLOW_THREADS
-    answer = PyLong_FromLongLong(c.n_err_estimated);
-done:
-    free(scratch);
-    release_call(&c);
-    return answer;
+    rule->method = (enum offsky_method)method;
+    rule->flags = (enum offsky_flags)flags;
+    rule->bad_bits = bad_bits;
+    return 0;
 }
 
 PyDoc_STRVAR(average_doc,
-"average(planes, dq_flip, weights, median_factors, rule, first, last, out)\n"
+"average(planes, dq_flip, offsets, scales, weights, median_factors, rule, first, last, out)\n"
 "--\n\n"
-"Average pixels [first, last) by any options; returns how many ERR were estimated.\n"
+"Average pixels [first, last); returns (n_err_estimated, n_samples).\n"
 "The tuples are those of offsky.kernel.contract.");
 
 static PyObject *
 py_average(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *sci, *err, *dq, *variances[2], *covers, *flip, *weights, *factors;
-    PyObject *out_sci, *out_err, *out_dq, *out_n, *rejected, *out_variances[2];
+    PyObject *kinds[7], *flip, *offsets, *scales, *weights, *factors, *rule_tuple, *out[8];
     struct offsky_rule rule;
-    int method, flags;
-    unsigned int bad_bits;
     Py_ssize_t first, last;
-    if (!PyArg_ParseTuple(args, "(OOOOOO)OOO(iddlilliId)nn(OOOOOOO):average", &sci, &err, &dq,
-                          &variances[0], &variances[1], &covers, &flip, &weights, &factors,
-                          &method, &rule.lower, &rule.upper, &rule.maxiters, &rule.about_mean,
-                          &rule.n_extremes, &rule.min_keep, &flags, &bad_bits,
-                          &rule.bad_fraction, &first, &last, &out_sci, &out_err, &out_dq, &out_n,
-                          &rejected, &out_variances[0], &out_variances[1]))
+    if (!PyArg_ParseTuple(args, "(OOOOOOO)OOOOOO!nn(OOOOOOOO):average", &kinds[0], &kinds[1],
+                          &kinds[2], &kinds[3], &kinds[4], &kinds[5], &kinds[6], &flip, &offsets,
+                          &scales, &weights, &factors, &PyTuple_Type, &rule_tuple, &first, &last,
+                          &out[0], &out[1], &out[2], &out[3], &out[4], &out[5], &out[6],
+                          &out[7]) ||
+        take_rule(rule_tuple, &rule))
         return NULL;
-    if (method < OFFSKY_NONE || method > OFFSKY_MINMAX || flags < OFFSKY_OR || flags > OFFSKY_ALL) {
-        PyErr_SetString(PyExc_ValueError, "no such method or combination of flags");
+    const Py_ssize_t n_pixels = PyObject_Size(out[3]);
+    if (n_pixels < 0)
+        return NULL;
+    if (first < 0 || last < first || last > n_pixels) {
+        PyErr_SetString(PyExc_ValueError, "first and last are not a range of pixels");
         return NULL;
     }
-    rule.method = (enum offsky_method)method;
-    rule.flags = (enum offsky_flags)flags;
-    rule.bad_bits = bad_bits;
 
     struct call c = {0};
     PyObject *answer = NULL;
     void *scratch = NULL;
-    const Py_ssize_t n_pixels = PyObject_Size(out_n);
-    if (n_pixels < 0 ||
-        take_planes(variances[0], "VAR_POISSON", OFFSKY_F32, n_pixels, &c.variances[0]) ||
-        take_planes(variances[1], "VAR_RNOISE", OFFSKY_F32, n_pixels, &c.variances[1]) ||
-        take_planes(covers, "covers", OFFSKY_U8, n_pixels, &c.covers) ||
-        take_samples(&c, out_n, sci, err, dq) || take_flips(&c, flip) ||
+    if (take_stack(&c, kinds, n_pixels) || take_flips(&c, flip) ||
+        take_adjustments(&c, offsets, scales) ||
         take_numbers(weights, "weights", c.sci.count, sizeof(double), &c.weights) ||
         take_numbers(factors, "median_factors", c.sci.count + 1, sizeof(double), &c.factors) ||
-        take_results(&c, out_sci, out_err, out_dq, rejected))
+        take_results(&c, out))
         goto done;
-    for (int i = 0; i < 2; i++)
-        if (take_output(out_variances[i], "variance", c.n_pixels, c.out_sci.itemsize, 1,
-                        &c.out_variances[i]))
-            goto done;
-    const struct offsky_more more = {
-        {c.variances[0].planes, c.variances[1].planes}, c.covers.planes, c.weights.buf,
-        c.factors.buf,
-    };
-    void *const results[2] = {c.out_variances[0].buf, c.out_variances[1].buf};
-    scratch = take_scratch(&c, first, last, offsky_average_bytes(&c.stack, &more));
-    if (!scratch)
+    c.stack.weights = c.weights.buf;
+    c.stack.median_factors = c.factors.buf;
+    scratch = aligned_alloc(64, (offsky_average_bytes(&c.stack, &rule, &c.result) + 63) / 64 * 64);
+    if (!scratch) {
+        PyErr_NoMemory();
         goto done;
+    }
+    struct offsky_counts counts;
     Py_BEGIN_ALLOW_THREADS
-    offsky_average(&c.stack, &more, &rule, (size_t)first, (size_t)last, &c.result, results,
-                   scratch);
+    counts = offsky_average(&c.stack, &rule, (size_t)first, (size_t)last, &c.result, scratch);
     Py_END_ALLOW_THREADS
-    answer = PyLong_FromLongLong(c.n_err_estimated);
+    answer = Py_BuildValue("(LL)", (long long)counts.n_err_estimated, (long long)counts.n_samples);
 done:
     free(scratch);
     release_call(&c);
     return answer;
 }
 
+/* Rows of one kind of a target: planes of `n_pixels`, each contiguous, at even distances;
+ * `n_planes` of them, or any number where that is negative. */
+static int
+take_image(PyObject *object, const char *what, enum offsky_kind kind, Py_ssize_t n_pixels,
+           int flags, Py_buffer *view, struct offsky_image *image, Py_ssize_t *n_planes)
+{
+    struct offsky_plane plane;
+    if (object == Py_None)
+        return 0;
+    if (PyObject_GetBuffer(object, view, PyBUF_STRIDES | PyBUF_FORMAT | flags) ||
+        describe(view, what, &plane))
+        return -1;
+    if ((plane.kind == OFFSKY_F64 ? OFFSKY_F32 : plane.kind) != kind) {
+        PyErr_Format(PyExc_TypeError, "%s: samples of the wrong kind", what);
+        return -1;
+    }
+    const Py_ssize_t items = view->len / view->itemsize;
+    const Py_ssize_t count = n_pixels ? items / n_pixels : 0;
+    if (count * n_pixels != items || (*n_planes >= 0 && count != *n_planes)) {
+        PyErr_Format(PyExc_ValueError, "%s: %zd pixels are no planes of %zd", what, items,
+                     n_pixels);
+        return -1;
+    }
+    /* How many bytes from the first on follow each other. */
+    Py_ssize_t run = view->itemsize;
+    int d = view->ndim - 1;
+    for (; d >= 0 && (view->shape[d] == 1 || view->strides[d] == run); d--)
+        run *= view->shape[d];
+    Py_ssize_t stride = n_pixels;
+    if (run != view->len) {
+        if (d != 0 || run != n_pixels * view->itemsize || view->strides[0] % view->itemsize) {
+            PyErr_Format(PyExc_ValueError, "%s: planes are not contiguous", what);
+            return -1;
+        }
+        stride = view->strides[0] / view->itemsize;
+    }
+    *n_planes = count;
+    *image = (struct offsky_image){view->buf, plane.kind, plane.swap, stride};
+    return 0;
+}
+
+enum { N_IMAGES = OFFSKY_N_REALS + 1 };
+
+/* The images of a target, in the order of offsky.kernel.contract.TargetRows. */
+static int
+take_rows(PyObject *const images[N_IMAGES], Py_ssize_t n_pixels, int flags,
+          Py_buffer views[N_IMAGES], struct offsky_rows *rows, Py_ssize_t *n_planes)
+{
+    struct offsky_image *const places[N_IMAGES] = {
+        &rows->reals[OFFSKY_SCI],         &rows->dq,
+        &rows->reals[OFFSKY_ERR],         &rows->reals[OFFSKY_VAR_POISSON],
+        &rows->reals[OFFSKY_VAR_RNOISE],  &rows->reals[OFFSKY_VAR_FLAT],
+    };
+    static const char *const names[N_IMAGES] = {"SCI",         "DQ",         "ERR",
+                                                "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"};
+    for (int i = 0; i < N_IMAGES; i++) {
+        if (i < 2 && images[i] == Py_None) {
+            PyErr_SetString(PyExc_TypeError, "SCI and DQ are expected");
+            return -1;
+        }
+        if (take_image(images[i], names[i], i == 1 ? OFFSKY_U32 : OFFSKY_F32, n_pixels, flags,
+                       &views[i], places[i], n_planes))
+            return -1;
+    }
+    return 0;
+}
+
+/* Whether the results have room for all that there is, of the same types. */
+static int
+check_room(const struct offsky_rows *target, const struct offsky_rows *out)
+{
+    for (int i = 0; i < N_IMAGES; i++) {
+        const struct offsky_image *from = i < OFFSKY_N_REALS ? &target->reals[i] : &target->dq;
+        const struct offsky_image *to = i < OFFSKY_N_REALS ? &out->reals[i] : &out->dq;
+        if (from->pixels && (!to->pixels || from->kind != to->kind || from->swap != to->swap)) {
+            PyErr_SetString(PyExc_TypeError, "results of the target's own types are expected");
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Rows of an average, in the order of offsky.kernel.contract.AverageRows. */
+static int
+take_average(PyObject *const parts[6], Py_ssize_t n_pixels, int propagate, Py_buffer views[6],
+             struct offsky_average_rows *average)
+{
+    static const char *const names[4] = {"sci", "err", "var_poisson", "var_rnoise"};
+    struct offsky_plane dq = {0};
+    struct offsky_plane *const planes[4] = {&average->sci, &average->err, &average->variances[0],
+                                            &average->variances[1]};
+    static const int at[4] = {0, 3, 4, 5};
+    for (int i = 0; i < 4; i++) {
+        if (parts[at[i]] == Py_None)
+            continue;
+        if (take_array(parts[at[i]], names[i], OFFSKY_F32, n_pixels, 0, &views[at[i]], planes[i]))
+            return -1;
+        if (planes[i]->swap) {
+            PyErr_SetString(PyExc_TypeError, "an average in our byte order is expected");
+            return -1;
+        }
+    }
+    if (take_numbers(parts[1], "n_kept", n_pixels, sizeof(uint16_t), &views[1]) ||
+        (parts[2] != Py_None &&
+         take_array(parts[2], "dq", OFFSKY_U32, n_pixels, 0, &views[2], &dq)))
+        return -1;
+    if (!views[0].obj || !views[1].obj || dq.swap || (propagate && !views[3].obj)) {
+        PyErr_SetString(PyExc_TypeError, "sci, n_kept, and to propagate errors err are expected");
+        return -1;
+    }
+    average->n_kept = views[1].buf;
+    average->dq = dq.pixels;
+    return 0;
+}
+
 PyDoc_STRVAR(subtract_doc,
-"subtract(sci, dq, dq_flip, level, n_kept, flags, scale)\n"
+"subtract(target, average, propagate, blank, out)\n"
 "--\n\n"
-"Subtract scale times an average, float32, from SCI, and OR its flags into DQ, in place.");
+"Subtract an average from rows of a target; returns (n_err_unknown, n_no_value).\n"
+"The tuples are those of offsky.kernel.contract.");
 
 static PyObject *
 py_subtract(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *sci, *dq, *level, *n_kept, *flags, *answer = NULL;
-    unsigned int flip;
-    double scale;
-    if (!PyArg_ParseTuple(args, "OOIOOOd:subtract", &sci, &dq, &flip, &level, &n_kept, &flags,
-                          &scale))
+    PyObject *images[N_IMAGES], *results[N_IMAGES], *parts[6], *answer = NULL;
+    struct offsky_subtraction how;
+    unsigned int flip, out_flip;
+    if (!PyArg_ParseTuple(args, "(OOIOOOO)(OOOOOO)pp(OOIOOOO):subtract", &images[0], &images[1],
+                          &flip, &images[2], &images[3], &images[4], &images[5], &parts[0],
+                          &parts[1], &parts[2], &parts[3], &parts[4], &parts[5], &how.propagate,
+                          &how.blank, &results[0], &results[1], &out_flip, &results[2],
+                          &results[3], &results[4], &results[5]))
         return NULL;
-    Py_buffer views[5] = {{0}};
-    struct offsky_plane planes[5] = {{0}};
-    if (take_array(sci, "SCI", OFFSKY_F32, -1, PyBUF_WRITABLE, &views[0], &planes[0]))
+    how.flip = flip;
+    Py_buffer target_views[N_IMAGES] = {{0}}, out_views[N_IMAGES] = {{0}}, views[6] = {{0}};
+    struct offsky_rows target = {0}, out = {0};
+    struct offsky_average_rows average = {0};
+    Py_ssize_t n_planes = -1;
+    if (PyObject_GetBuffer(parts[1], &views[1], PyBUF_C_CONTIGUOUS))
         goto done;
-    const Py_ssize_t n_pixels = views[0].len / views[0].itemsize;
-    if (take_array(dq, "DQ", OFFSKY_U32, n_pixels, PyBUF_WRITABLE, &views[1], &planes[1]) ||
-        take_array(level, "level", OFFSKY_F32, n_pixels, 0, &views[2], &planes[2]) ||
-        take_numbers(n_kept, "n_kept", n_pixels, sizeof(uint16_t), &views[3]) ||
-        (flags != Py_None &&
-         take_array(flags, "flags", OFFSKY_U32, n_pixels, 0, &views[4], &planes[4])))
+    const Py_ssize_t n_pixels = views[1].itemsize ? views[1].len / views[1].itemsize : 0;
+    PyBuffer_Release(&views[1]);
+    memset(&views[1], 0, sizeof views[1]);
+    if (take_average(parts, n_pixels, how.propagate, views, &average) ||
+        take_rows(images, n_pixels, 0, target_views, &target, &n_planes) ||
+        take_rows(results, n_pixels, PyBUF_WRITABLE, out_views, &out, &n_planes) ||
+        check_room(&target, &out))
         goto done;
-    if (planes[2].kind != OFFSKY_F32 || planes[2].swap || planes[4].swap || !views[3].obj) {
-        PyErr_SetString(PyExc_TypeError, "an average of float32 in our byte order is expected");
-        goto done;
-    }
-    const struct offsky_target target = {
-        views[0].buf, planes[0].kind == OFFSKY_F64, planes[0].swap, views[1].buf, planes[1].swap,
-        flip,
-    };
-    const struct offsky_average_rows average = {views[2].buf, views[3].buf, views[4].buf};
+    struct offsky_left left;
     Py_BEGIN_ALLOW_THREADS
-    offsky_subtract(&target, &average, scale, (size_t)n_pixels);
+    left = offsky_subtract(&target, &average, &how, (size_t)n_planes, (size_t)n_pixels, &out);
     Py_END_ALLOW_THREADS
-    answer = Py_NewRef(Py_None);
+    answer = Py_BuildValue("(LL)", (long long)left.n_err_unknown, (long long)left.n_no_value);
 done:
-    for (size_t i = 0; i < sizeof views / sizeof *views; i++)
+    for (size_t i = 0; i < N_IMAGES; i++) {
+        if (target_views[i].obj)
+            PyBuffer_Release(&target_views[i]);
+        if (out_views[i].obj)
+            PyBuffer_Release(&out_views[i]);
+    }
+    for (size_t i = 0; i < 6; i++)
         if (views[i].obj)
             PyBuffer_Release(&views[i]);
     return answer;
@@ -423,7 +557,6 @@ done:
 
 static PyMethodDef methods[] = {
     {"average", py_average, METH_VARARGS, average_doc},
-    {"clip_mean", py_clip_mean, METH_VARARGS, clip_mean_doc},
     {"subtract", py_subtract, METH_VARARGS, subtract_doc},
     {NULL, NULL, 0, NULL},
 };

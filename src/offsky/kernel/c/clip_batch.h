@@ -1,6 +1,6 @@
 /* The sigma clip of a batch of open pixels side by side, for one precision of the samples.
  *
- * Included twice by clip_mean.c, before clip_tile.h.  Each of BATCH pixels has a column of
+ * Included twice by clip.c, before clip_tile.h.  Each of BATCH pixels has a column of
  * n samples, sorted: clipping removes from its two ends only, so that a pass is a window
  * that shrinks.
  */
@@ -50,7 +50,7 @@ NAME(look_inside)(const SAMPLE *sorted, size_t n, struct NAME(windows) *w)
 static NEVER_INLINE void
 NAME(settle_in_reference_order)(const SAMPLE *columns,
                                 size_t n,
-                                const struct offsky_clip *clip,
+                                const struct clip *clip,
                                 double *in_order,
                                 SAMPLE *low,
                                 SAMPLE *high)
@@ -81,7 +81,7 @@ NAME(settle_batch)(const SAMPLE *columns,
                    const SAMPLE *sorted,
                    size_t n,
                    size_t used,
-                   const struct offsky_clip *clip,
+                   const struct clip *clip,
                    double *in_order,
                    struct NAME(windows) *w)
 {
@@ -215,7 +215,7 @@ NAME(clip_batch)(const SAMPLE *samples,
                  size_t n,
                  const uint16_t *open,
                  size_t used,
-                 const struct offsky_clip *clip,
+                 const struct clip *clip,
                  const double *square,
                  struct sums *sums,
                  int64_t *n_rejected,

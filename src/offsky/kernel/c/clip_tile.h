@@ -1,6 +1,6 @@
 /* The plain sigma clip of one tile of pixels, for one precision of the samples.
  *
- * Included twice by clip_mean.c, after clip_batch.h.  In most pixels nothing is rejected,
+ * Included twice by clip.c, after clip_batch.h.  In most pixels nothing is rejected,
  * which the standard deviation and two counts show without sorting; the others, called
  * open, are taken out, sorted, settled and added up again, a batch at a time.
  */
@@ -152,7 +152,7 @@ ALWAYS_INLINE void
 NAME(clip_tile)(const SAMPLE *samples,
                 const SAMPLE *errors,
                 size_t n,
-                const struct offsky_clip *clip,
+                const struct clip *clip,
                 struct NAME(spread) *spread,
                 struct sums *sums,
                 int64_t *n_rejected,
@@ -171,25 +171,27 @@ NAME(clip_tile)(const SAMPLE *samples,
 /* Average one tile: `count` pixels from `start`; the rest of WIDTH is padding.
  * `clip` NULL: nothing is to be rejected. */
 static NEVER_INLINE void
-NAME(average_tile)(const struct offsky_stack *stack,
-                   const struct offsky_clip *clip,
-                   size_t start,
-                   size_t count,
-                   const struct offsky_result *result,
-                   const struct scratch *s)
+NAME(clip_one)(const struct offsky_stack *stack,
+               const struct offsky_plane *err,
+               const struct clip *clip,
+               size_t start,
+               size_t count,
+               const struct offsky_result *result,
+               struct offsky_counts *counts,
+               const struct scratch *s)
 {
     const size_t n = stack->n_exposures;
-    SAMPLE *samples = s->samples, *errors = stack->err ? s->errors : NULL;
+    SAMPLE *samples = s->samples, *errors = err ? s->errors : NULL;
     struct sums sums;
     struct NAME(spread) spread;
 
-    NAME(load_rows)(stack->sci, n, start, count, samples);
+    NAME(load_samples)(stack, start, count, samples, result);
     if (errors)
-        NAME(load_rows)(stack->err, n, start, count, errors);
+        NAME(load_rows)(err, n, start, count, errors);
     NAME(add_up_tile)(samples, errors, n, &sums, clip ? &spread : NULL);
     if (clip)
         NAME(clip_tile)(samples, errors, n, clip, &spread, &sums, result->n_rejected, s);
-    if (result->dq)
+    if (result->dq && stack->dq)
         store_flags(stack, start, count, result->dq + start);
-    store_tile(result, start, count, &sums);
+    store_tile(result, start, count, errors != NULL, &sums, counts);
 }

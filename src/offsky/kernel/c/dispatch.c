@@ -1,22 +1,20 @@
-/* Which build of clip_mean.c, average.c and subtract.c runs: the best for the processor at hand.
+/* Which build of average.c, clip.c and subtract.c runs: the best for the processor at hand.
  *
  * OFFSKY_HAVE_AVX2 tells that they were also compiled with -mavx2 -mfma -DOFFSKY_ISA=avx2.
  */
 #include "average.h"
-#include "clip_mean.h"
 #include "subtract.h"
 
-#define DECLARE(isa)                                                                     \
-    size_t offsky_scratch_bytes_##isa(const struct offsky_stack *);                      \
-    void offsky_clip_mean_##isa(const struct offsky_stack *, const struct offsky_clip *, \
-                                size_t, size_t, const struct offsky_result *, void *);   \
-    size_t offsky_average_bytes_##isa(const struct offsky_stack *,                       \
-                                      const struct offsky_more *);                       \
-    void offsky_average_##isa(const struct offsky_stack *, const struct offsky_more *,   \
-                              const struct offsky_rule *, size_t, size_t,                \
-                              const struct offsky_result *, void *const[2], void *);     \
-    void offsky_subtract_##isa(const struct offsky_target *,                             \
-                               const struct offsky_average_rows *, double, size_t)
+#define DECLARE(isa)                                                                          \
+    size_t offsky_average_bytes_##isa(const struct offsky_stack *, const struct offsky_rule *, \
+                                      const struct offsky_result *);                          \
+    struct offsky_counts offsky_average_##isa(const struct offsky_stack *,                    \
+                                              const struct offsky_rule *, size_t, size_t,     \
+                                              const struct offsky_result *, void *);          \
+    struct offsky_left offsky_subtract_##isa(const struct offsky_rows *,                      \
+                                             const struct offsky_average_rows *,              \
+                                             const struct offsky_subtraction *, size_t,       \
+                                             size_t, const struct offsky_rows *)
 DECLARE(baseline);
 #ifdef OFFSKY_HAVE_AVX2
 DECLARE(avx2);
@@ -29,46 +27,31 @@ DECLARE(avx2);
 #endif
 
 size_t
-offsky_scratch_bytes(const struct offsky_stack *stack)
+offsky_average_bytes(const struct offsky_stack *stack,
+                     const struct offsky_rule *rule,
+                     const struct offsky_result *result)
 {
-    return CALL(offsky_scratch_bytes, stack);
+    return CALL(offsky_average_bytes, stack, rule, result);
 }
 
-void
-offsky_clip_mean(const struct offsky_stack *stack,
-                 const struct offsky_clip *clip,
-                 size_t first,
-                 size_t last,
-                 const struct offsky_result *result,
-                 void *scratch)
-{
-    CALL(offsky_clip_mean, stack, clip, first, last, result, scratch);
-}
-
-size_t
-offsky_average_bytes(const struct offsky_stack *stack, const struct offsky_more *more)
-{
-    return CALL(offsky_average_bytes, stack, more);
-}
-
-void
+struct offsky_counts
 offsky_average(const struct offsky_stack *stack,
-               const struct offsky_more *more,
                const struct offsky_rule *rule,
                size_t first,
                size_t last,
                const struct offsky_result *result,
-               void *const variances[2],
                void *scratch)
 {
-    CALL(offsky_average, stack, more, rule, first, last, result, variances, scratch);
+    return CALL(offsky_average, stack, rule, first, last, result, scratch);
 }
 
-void
-offsky_subtract(const struct offsky_target *target,
+struct offsky_left
+offsky_subtract(const struct offsky_rows *target,
                 const struct offsky_average_rows *average,
-                double scale,
-                size_t n_pixels)
+                const struct offsky_subtraction *how,
+                size_t n_planes,
+                size_t n_pixels,
+                const struct offsky_rows *out)
 {
-    CALL(offsky_subtract, target, average, scale, n_pixels);
+    return CALL(offsky_subtract, target, average, how, n_planes, n_pixels, out);
 }

@@ -1,10 +1,10 @@
-/* What both averages (clip_mean.c, average.c) share that is of no precision: how wide a
+/* What both averages (clip.c, average.c) share that is of no precision: how wide a
  * tile is, the sums of one, and how results and flags are stored.
  */
 #ifndef OFFSKY_TILE_H
 #define OFFSKY_TILE_H
 
-#include "clip_mean.h"
+#include "average.h"
 #include "lanes.h"
 
 #include <float.h>
@@ -140,19 +140,39 @@ store_reals(void *out, int wide, size_t start, size_t count, const double *value
             narrow[p] = (float)values[p];
 }
 
+/* The samples kept, stored and counted. */
+ALWAYS_INLINE void
+store_n_kept(const struct offsky_result *result,
+             size_t start,
+             size_t count,
+             const int32_t *n_kept,
+             struct offsky_counts *counts)
+{
+    uint16_t *restrict out = result->n_kept + start;
+    int64_t total = 0;
+    for (size_t p = 0; p < count; p++) {
+        out[p] = (uint16_t)n_kept[p];
+        total += n_kept[p];
+    }
+    counts->n_samples += total;
+}
+
 /* Means from sums.  ERR of the mean is sqrt(sum of err^2) / n; a kept sample whose
  * ERR is not finite takes the mean variance of the others, which makes the sum
  * n / known times that of those known.  0 / 0 makes the NaN of a pixel without samples. */
 ALWAYS_INLINE void
-store_tile(const struct offsky_result *result, size_t start, size_t count, struct sums *sums)
+store_tile(const struct offsky_result *result,
+           size_t start,
+           size_t count,
+           int errors,
+           struct sums *sums,
+           struct offsky_counts *counts)
 {
-    uint16_t *restrict n_kept = result->n_kept + start;
-    for (size_t p = 0; p < count; p++)
-        n_kept[p] = (uint16_t)sums->n_kept[p];
+    store_n_kept(result, start, count, sums->n_kept, counts);
     for (size_t p = 0; p < WIDTH; p++)
         sums->sci[p] /= (double)sums->n_kept[p];
     store_reals(result->sci, result->wide, start, count, sums->sci);
-    if (!result->err)
+    if (!errors)
         return;
     int32_t estimated = 0;
     for (size_t p = 0; p < WIDTH; p++) {
@@ -161,7 +181,7 @@ store_tile(const struct offsky_result *result, size_t start, size_t count, struc
         estimated += (known != n) & (known > 0.0);
     }
     store_reals(result->err, result->wide, start, count, sums->variance);
-    *result->n_err_estimated += estimated;
+    counts->n_err_estimated += estimated;
 }
 
 /* The largest and the smallest normal number of either precision, the next number towards

@@ -12,6 +12,26 @@ NAME(or_missing)(SAMPLE x)
     return x + x * (SAMPLE)0.0;
 }
 
+/* Read floats, or doubles, into a tile row; see plane.h for `adjusts`.  Adding -0.0 changes
+ * no number, not even a zero.  `swap` and `adjusts` are constants. */
+#define DEFINE_LOAD(name, REAL, BITS, as_real, swapped_bits)                                    \
+    ALWAYS_INLINE void name(const struct offsky_plane *plane, size_t start, size_t count,       \
+                            int swap, int adjusts, SAMPLE *restrict row)                        \
+    {                                                                                           \
+        const BITS *restrict in = (const BITS *)plane->pixels + start;                          \
+        const REAL factor = (REAL)plane->factor;                                                \
+        const REAL offset = plane->offset != 0.0 ? (REAL)plane->offset : (REAL)-0.0;            \
+        for (size_t p = 0; p < count; p++) {                                                    \
+            REAL x = as_real(swap ? swapped_bits(in[p]) : in[p]);                               \
+            if (adjusts)                                                                        \
+                x = x * factor + offset;                                                        \
+            row[p] = NAME(or_missing)((SAMPLE)x);                                               \
+        }                                                                                       \
+    }
+DEFINE_LOAD(NAME(load_floats), float, uint32_t, as_float, __builtin_bswap32)
+DEFINE_LOAD(NAME(load_doubles), double, uint64_t, as_double, __builtin_bswap64)
+#undef DEFINE_LOAD
+
 /* Read planes into tile rows, in the machine's byte order.  Missing are also the
  * rest of a row after `count` pixels and a plane without pixels. */
 ALWAYS_INLINE void
@@ -20,30 +40,68 @@ NAME(load_rows)(
 {
     for (size_t r = 0; r < n; r++) {
         const struct offsky_plane *plane = &planes[r];
+        const int adjusts = plane->factor != 1.0 || plane->offset != 0.0;
         SAMPLE *restrict row = rows + r * WIDTH;
-        size_t p = 0;
+        size_t p = plane->pixels ? count : 0;
         if (plane->pixels && plane->kind == OFFSKY_F32) {
-            const uint32_t *restrict in = (const uint32_t *)plane->pixels + start;
-            prefetch(in + WIDTH, WIDTH * sizeof *in);
-            if (plane->swap)
-                for (; p < count; p++)
-                    row[p] = NAME(or_missing)((SAMPLE)as_float(__builtin_bswap32(in[p])));
+            prefetch((const uint32_t *)plane->pixels + start + WIDTH, WIDTH * sizeof(uint32_t));
+            if (adjusts && plane->swap)
+                NAME(load_floats)(plane, start, count, 1, 1, row);
+            else if (adjusts)
+                NAME(load_floats)(plane, start, count, 0, 1, row);
+            else if (plane->swap)
+                NAME(load_floats)(plane, start, count, 1, 0, row);
             else
-                for (; p < count; p++)
-                    row[p] = NAME(or_missing)((SAMPLE)as_float(in[p]));
+                NAME(load_floats)(plane, start, count, 0, 0, row);
         } else if (plane->pixels) {
-            const uint64_t *restrict in = (const uint64_t *)plane->pixels + start;
-            prefetch(in + WIDTH, WIDTH * sizeof *in);
+            prefetch((const uint64_t *)plane->pixels + start + WIDTH, WIDTH * sizeof(uint64_t));
             if (plane->swap)
-                for (; p < count; p++)
-                    row[p] = NAME(or_missing)((SAMPLE)as_double(__builtin_bswap64(in[p])));
+                NAME(load_doubles)(plane, start, count, 1, 1, row);
             else
-                for (; p < count; p++)
-                    row[p] = NAME(or_missing)((SAMPLE)as_double(in[p]));
+                NAME(load_doubles)(plane, start, count, 0, 1, row);
         }
         for (; p < WIDTH; p++)
             row[p] = (SAMPLE)NAN;
     }
+}
+
+/* Leave out samples that a mask says to skip; those that were there are counted. */
+static NEVER_INLINE void
+NAME(leave_out_skipped)(const struct offsky_plane *skip,
+                        size_t n,
+                        size_t start,
+                        size_t count,
+                        SAMPLE *samples,
+                        int64_t *n_masked)
+{
+    for (size_t r = 0; r < n; r++) {
+        const unsigned char *restrict mask = (const unsigned char *)skip[r].pixels;
+        SAMPLE *restrict row = samples + r * WIDTH;
+        SAMPLE_BITS masked = 0;
+        if (!mask)
+            continue;
+        for (size_t p = 0; p < count; p++) {
+            const SAMPLE x = row[p];
+            masked += (mask[start + p] != 0) & (x == x);
+            row[p] = mask[start + p] ? (SAMPLE)NAN : x;
+        }
+        if (n_masked)
+            n_masked[r] += masked;
+    }
+}
+
+/* The samples of a tile; NaN what is missing. */
+ALWAYS_INLINE void
+NAME(load_samples)(const struct offsky_stack *stack,
+                   size_t start,
+                   size_t count,
+                   SAMPLE *samples,
+                   const struct offsky_result *result)
+{
+    NAME(load_rows)(stack->sci, stack->n_exposures, start, count, samples);
+    if (stack->skip)
+        NAME(leave_out_skipped)(stack->skip, stack->n_exposures, start, count, samples,
+                                result->n_masked);
 }
 
 /* Sums over all samples of LANES pixels, in the order of the exposures.  `errors` may be
