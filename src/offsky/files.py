@@ -14,7 +14,7 @@ from offsky.engine.make import make
 from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.io.average_product import FileAverage
-from offsky.io.mask import masks_for
+from offsky.io.mask import masks_for, own_masks, refuse_unknown
 from offsky.io.names import combined_name, is_asdf, product_root
 from offsky.io.product import FileProduct, named_by_shape
 from offsky.options import Options
@@ -180,13 +180,13 @@ def subtract_association(
     limits = _limits(threads, memory)
     folder = Path(output_directory)
     products = read_association(Path(association_path), allow_outside=allow_outside)
-    _refuse_unknown(masks or {}, [path for product in products for path in product.backgrounds])
+    refuse_unknown(masks or {}, [path for product in products for path in product.backgrounds])
     orders = []
     for product in products:
         asdf = is_asdf(product.target)
         saved = folder / combined_name(product.name, asdf=asdf)
         name_of = named_by_shape(folder, product.name, asdf=asdf)
-        own = {n: m for n, m in (masks or {}).items() if _names_one_of(n, product.backgrounds)}
+        own = own_masks(masks or {}, product.backgrounds)
         orders.append(
             Order(
                 name=product.name,
@@ -289,19 +289,6 @@ def found_masks(
         n_found = sum(mask is not None for mask in found)
         log.info("%s: masks of %d of %d backgrounds", mask_dir, n_found, len(backgrounds))
     return found
-
-
-def _names_one_of(name: Any, backgrounds: Sequence[Path]) -> bool:
-    wanted = Path(name).absolute()
-    return any(path.name == str(name) or path.absolute() == wanted for path in backgrounds)
-
-
-def _refuse_unknown(masks: Mapping[str, Any], backgrounds: Sequence[Path]) -> None:
-    for name in masks:
-        if not _names_one_of(name, backgrounds):
-            raise ParameterError(
-                f"mask for {name!r}: no background of the association has this name or path"
-            )
 
 
 def _limits(threads: int | None, memory: int | str | None) -> Limits:

@@ -32,7 +32,7 @@ class _Bytes(click.ParamType[int] if TYPE_CHECKING else click.ParamType):  # typ
         try:
             return as_bytes(value)
         except ParameterError:
-            self.fail(f"{value!r} is no number of bytes, such as 512M or 4G", param, ctx)
+            return self.fail(f"{value!r} is no number of bytes, such as 512M or 4G", param, ctx)
 
 
 def averaging_options(command: Callable[..., Any]) -> Callable[..., Any]:

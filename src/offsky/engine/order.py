@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from offsky.arrays import Array
 from offsky.io.writer import AverageProduct, Product
 from offsky.outcome import Outcome
 from offsky.selection.suitability import Policy
+from offsky.subtraction import TargetRows
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Rows
 
@@ -24,7 +24,7 @@ class Observer(Protocol):
         last: int,
         target: Rows | None,
         average: ClippedMean,
-        product: dict[str, Array],
+        product: TargetRows,
     ) -> None:
         """Look at rows [first, last) of one product; all are valid until it returns.
 

@@ -116,7 +116,7 @@ class Making:
                 self._n_err_unknown += done.n_err_unknown
                 self._n_no_value += done.n_no_value
             for observer in self.order.observers:
-                observer.see(first, last, rows, average, done.rows.images())
+                observer.see(first, last, rows, average, done.rows)
 
         self._guarded(work)
 

@@ -117,6 +117,26 @@ def masks_for(
     return tuple(masks)
 
 
+def own_masks(masks: Mapping[str, Any], backgrounds: Sequence[Path]) -> dict[str, Any]:
+    """Return those of some masks whose names are backgrounds of one product."""
+    return {name: mask for name, mask in masks.items() if _names_one_of(name, backgrounds)}
+
+
+def refuse_unknown(masks: Mapping[str, Any], backgrounds: Sequence[Path]) -> None:
+    """Raise ParameterError where the name of a mask is no background of any product."""
+    names = {path.name for path in backgrounds} | {str(path.absolute()) for path in backgrounds}
+    for name in masks:
+        if str(name) not in names and str(Path(name).absolute()) not in names:
+            raise ParameterError(
+                f"mask for {name!r}: no background has this name or path; check the name"
+            )
+
+
+def _names_one_of(name: Any, backgrounds: Sequence[Path]) -> bool:
+    wanted = Path(name).absolute()
+    return any(path.name == str(name) or path.absolute() == wanted for path in backgrounds)
+
+
 def _masks_by_name(
     backgrounds: Sequence[Any], masks: Mapping[Any, Any], name_of: Callable[[Any], str]
 ) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from offsky.options import Options
 from offsky.selection.pairing import Rule
+from offsky.values.window import Window
 
 Kind = Literal["shared", "leave-one-out"]
 
@@ -31,6 +32,10 @@ class PlannedFile:
         propagated.
     held_bytes : int
         Memory that it takes as long as it is open.
+    product_bytes : int
+        Memory that a product of it takes until it is written; 0 where it is written by rows.
+    x0, y0 : int
+        First column and row of the detector that it has, 0-based; 0 where it does not say.
     """
 
     path: str
@@ -39,6 +44,14 @@ class PlannedFile:
     shape: tuple[int, ...] = ()
     row_bytes: int = 0
     held_bytes: int = 0
+    product_bytes: int = 0
+    x0: int = 0
+    y0: int = 0
+
+    @property
+    def window(self) -> Window:
+        """Where it lies on the detector."""
+        return Window(self.x0, self.y0, self.shape[-1], self.shape[-2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,8 @@ class PlannedProduct:
         Why nothing will be made.
     problem : str or None
         Why it is expected to fail; it is tried all the same.
+    masks : tuple of (str or None)
+        The mask of each background; empty where none has one.
     """
 
     output: str
@@ -73,6 +88,12 @@ class PlannedProduct:
     force: bool = False
     skipped: str | None = None
     problem: str | None = None
+    masks: tuple[str | None, ...] = ()
+
+    @property
+    def mask_files(self) -> tuple[str, ...]:
+        """The masks' files, in the order of the backgrounds."""
+        return tuple(mask for mask in self.masks if mask is not None)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -120,6 +141,11 @@ class Plan:
     products: tuple[PlannedProduct, ...]
     groups: tuple[Group, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def by_path(self) -> dict[str, PlannedFile]:
+        """The files by their paths, those that could be read."""
+        return {file.path: file for file in self.files if file.shape}
 
     def files_of(self, group: Group) -> set[str]:
         """Return the files that a group reads."""

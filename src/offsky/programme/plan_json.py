@@ -15,11 +15,21 @@ from offsky.selection.pairing import Rule
 FORMAT, VERSION = "offsky-plan", 1
 
 _KEYS = {"format", "version", "offsky", "root", "rule", "files", "products", "groups", "left_out"}
-_FILE_KEYS = {"bytes", "modified_ns", "shape", "row_bytes", "held_bytes"}
+_FILE_KEYS = {
+    "bytes",
+    "modified_ns",
+    "shape",
+    "row_bytes",
+    "held_bytes",
+    "product_bytes",
+    "x0",
+    "y0",
+}
 _PRODUCT_KEYS = {
     "output",
     "target",
     "backgrounds",
+    "masks",
     "dropped",
     "options",
     "force",
@@ -55,6 +65,10 @@ def render_plan(plan: Plan, made_by: str) -> str:
     def short(path: str) -> str:
         return PurePath(path).relative_to(root).as_posix()
 
+    def away(path: str) -> str:
+        # A mask may lie anywhere.
+        return os.path.relpath(path, root)
+
     def pairs(dropped: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
         return [{"file": short(path), "reason": reason} for path, reason in dropped]
 
@@ -71,6 +85,9 @@ def render_plan(plan: Plan, made_by: str) -> str:
                 "shape": list(file.shape),
                 "row_bytes": file.row_bytes,
                 "held_bytes": file.held_bytes,
+                "product_bytes": file.product_bytes,
+                "x0": file.x0,
+                "y0": file.y0,
             }
             for file in plan.files
         },
@@ -79,6 +96,7 @@ def render_plan(plan: Plan, made_by: str) -> str:
                 "output": product.output,
                 "target": short(product.target),
                 "backgrounds": [short(path) for path in product.backgrounds],
+                "masks": [None if path is None else away(path) for path in product.masks],
                 "dropped": pairs(product.dropped),
                 "options": asdict(product.options),
                 "force": product.force,
@@ -227,6 +245,9 @@ class _Reader:
             tuple(self._value(n, int, place) for n in shape),
             numbers["row_bytes"],
             numbers["held_bytes"],
+            numbers["product_bytes"],
+            numbers["x0"],
+            numbers["y0"],
         )
 
     def _product(self, part: Any, place: str) -> PlannedProduct:
@@ -245,6 +266,18 @@ class _Reader:
             self._value(part["force"], bool, place),
             self._value(part["skipped"], text, place),
             self._value(part["problem"], text, place),
+            self._masks(part["masks"], len(backgrounds), place),
+        )
+
+    def _masks(self, part: Any, n_backgrounds: int, place: str) -> tuple[str | None, ...]:
+        masks = self._value(part, list, f"{place}.masks")
+        if masks and len(masks) != n_backgrounds:
+            raise self._wrong(
+                f"{place}.masks", f"{len(masks)} masks for {n_backgrounds} backgrounds"
+            )
+        where = f"{place}.masks"
+        return tuple(
+            None if each is None else os.path.normpath(self._path(each, where)) for each in masks
         )
 
     def _group(self, part: Any, place: str, products: tuple[PlannedProduct, ...]) -> Group:

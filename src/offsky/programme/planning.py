@@ -2,17 +2,18 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from offsky.errors import ExposureError, ParameterError
 from offsky.io.association import read_association
 from offsky.io.files import open_exposure
-from offsky.io.fits import FitsExposure
-from offsky.io.fits_copy import can_copy
+from offsky.io.mask import masks_for, own_masks, refuse_unknown
 from offsky.io.names import is_asdf, product_name, product_root
+from offsky.io.product import FileProduct
 from offsky.options import Options
 from offsky.programme.plan import (
     Plan,
@@ -23,6 +24,7 @@ from offsky.programme.plan import (
     merge_groups,
 )
 from offsky.programme.plan_json import is_plan, parse_plan
+from offsky.selection.choose import candidate_of
 from offsky.selection.pairing import (
     Choice,
     Examined,
@@ -31,9 +33,9 @@ from offsky.selection.pairing import (
     choose_dedicated,
     choose_others,
 )
-from offsky.selection.placing import Placement
-from offsky.selection.suitability import Candidate, Policy
+from offsky.selection.suitability import Policy
 from offsky.subtraction import Subtraction
+from offsky.values.exposure import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ def make_plan(
     force: bool = False,
     suffix: str | None = None,
     allow_outside: bool = False,
+    masks: Mapping[str, Any] | None = None,
+    mask_dir: Path | None = None,
 ) -> Plan:
     """Plan a programme.
 
@@ -92,6 +96,10 @@ def make_plan(
         Of folders take only exposures whose names end so, such as "rate".
     allow_outside : bool
         Whether members of associations may lie outside their folder.
+    masks : mapping of str to path, or None
+        Masks by the names or paths of their backgrounds.
+    mask_dir : Path or None
+        A folder in which the mask of ``<root>_rate.fits`` is ``<root>_mask.fits``.
 
     Returns
     -------
@@ -137,10 +145,12 @@ def make_plan(
             force,
             choice.skipped,
             choice.problem,
+            _masks(choice.backgrounds, masks or {}, mask_dir),
         )
         for root, choice in drafts
     )
     _refuse_same_outputs(products)
+    refuse_unknown(masks or {}, [Path(path) for p in products for path in p.backgrounds])
     patterns: dict[int, list[int]] = {}
     for i, (_, choice) in enumerate(drafts):
         if choice.pattern is not None and choice.skipped is None:
@@ -257,25 +267,32 @@ def _exposures(
 
 
 def _examine(path: Path, how: Subtraction) -> tuple[Examined, PlannedFile]:
-    with closing(open_exposure(path, variances=how.propagate)) as exposure:
-        n_rows, n_columns = exposure.shape[-2:]
-        placement = Placement(exposure.name, (n_rows, n_columns), exposure.metadata)
+    with closing(open_exposure(path, variances=how.changes_errors)) as exposure:
         status = path.stat()
-        streamed = isinstance(exposure, FitsExposure)
-        plain = isinstance(exposure, FitsExposure) and can_copy(exposure, how)
-        row_bytes = exposure.row_bytes
-        if how.propagate and exposure.has_variances:
-            row_bytes += exposure.variance_row_bytes
+        m = exposure.metadata
+        product = FileProduct(Path(path.name))
         planned = PlannedFile(
             absolute(path),
             status.st_size,
             status.st_mtime_ns,
             exposure.shape,
-            row_bytes,
-            0 if plain else (row_bytes * n_rows if streamed else status.st_size),
+            exposure.row_bytes(Wanted(err=True, variances=how.propagate)),
+            exposure.held_bytes,
+            product.held_bytes(exposure, how),
+            0 if m.xstart is None else int(m.xstart) - 1,
+            0 if m.ystart is None else int(m.ystart) - 1,
         )
-        examined = Examined(absolute(path), Candidate(placement, exposure.same_as))
+        examined = Examined(absolute(path), candidate_of(exposure))
     return examined, planned
+
+
+def _masks(
+    backgrounds: Sequence[str], masks: Mapping[str, Any], mask_dir: Path | None
+) -> tuple[str | None, ...]:
+    """Return the mask of each background."""
+    paths = [Path(path) for path in backgrounds]
+    found = masks_for(paths, own_masks(masks, paths), mask_dir, name_of=lambda path: path.name)
+    return tuple(None if mask is None else absolute(Path(mask)) for mask in found)
 
 
 def _unreadable(path: Path) -> PlannedFile:
