@@ -7,11 +7,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cluster import Cluster
+from doors import DOORS, Door
 from hypothesis import HealthCheck, settings
 
 from offsky import _kernel, clip, combine
@@ -162,3 +165,44 @@ def exposures(tmp_path: Path, noisy: Any) -> Callable[..., tuple[Path, list[Path
         return paths[0], paths[1:]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cluster_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """The address of a Dask cluster with one worker, started when first asked for."""
+    with ExitStack() as stack:
+        clusters: list[Cluster] = []
+
+        def start() -> str:
+            if not clusters:
+                clusters.append(Cluster(tmp_path_factory.mktemp("dask"), stack))
+                clusters[0].add_worker()
+            return clusters[0].address
+
+        yield start
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(door.name, marks=[pytest.mark.slow] if door.slow else [])
+        for door in DOORS.values()
+    ]
+)
+def door(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+    cluster_address: Callable[[], str],
+) -> Iterator[Door]:
+    """Every public way to make products, in turn; those that start processes are slow."""
+    chosen = DOORS[request.param]
+    for package in chosen.needs:
+        pytest.importorskip(package, reason=f"{package} is not installed: offsky[{package}]")
+    with ExitStack() as stack:
+        chosen.enter(
+            stack,
+            monkeypatch=monkeypatch,
+            crds_path=tmp_path_factory.getbasetemp() / "crds",
+            cluster_address=cluster_address,
+        )
+        yield chosen
