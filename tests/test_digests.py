@@ -219,7 +219,10 @@ def door_cases() -> Iterator[Any]:
             for options in OPTIONS_OF[kind]:
                 if not door.can(LIKE[kind]):
                     continue
-                if kind not in ("images", "dithers", "shared") and options not in QUICK:
+                many = kind in ("images", "dithers", "shared")
+                # Starting processes takes most of their time, and what they do is the same.
+                wanted = QUICK if many or not door.slow else PROFILES
+                if options not in wanted and (door.slow or not many):
                     continue
                 marks = [] if is_quick(door, kind, options) else [pytest.mark.slow]
                 yield pytest.param(door.name, kind, options, marks=marks)
