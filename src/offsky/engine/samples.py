@@ -93,7 +93,9 @@ class Samples:
         slots, exposure, window = self._slots[i], self._opened.exposures[i], self._pass.windows[i]
         if not slots:
             return
-        wanted = Wanted(any(slot.purpose == "noise" for slot in slots))
+        # Integrations may be rejected by their ERR.
+        by_err = len(exposure.shape) == 3 and self._options.uses_errors
+        wanted = Wanted(by_err or any(slot.purpose == "noise" for slot in slots))
         n_own = exposure.shape[-2]
         rows_of = {
             slot: {
