@@ -1,10 +1,11 @@
-"""What came of one subtraction or average, as values."""
+"""The outcome of one subtraction or average: values, and the summary that people read."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from offsky.combine.whole import Assembled
-from offsky.options import Options
+from offsky.options import Options, in_words
 from offsky.subtraction import TargetScale
 
 COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
@@ -12,12 +13,12 @@ COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was done, with which files, and how it went.
+    """The files, counts and options of one subtraction or average; ``str`` is a summary.
 
     Attributes
     ----------
     status : str
-        "COMPLETE", or "SKIPPED" where there was nothing to subtract.
+        "COMPLETE", or "SKIPPED" where no background was used.
     target : str or None
         The target's file; None for an average alone.
     backgrounds : tuple of str
@@ -29,25 +30,25 @@ class Outcome:
     combined : str or None
         The file with the average, where it was asked for.
     n_samples : int
-        Samples read: pixels of all backgrounds and integrations.
+        Samples read: the pixels of all backgrounds and integrations.
     n_rejected : tuple of int
         Samples clipped, for each background.
     n_uncovered : int
-        Pixels at which no background had a sample left: not subtracted.
+        Pixels where no background has a sample left.
     n_err_estimated : int
-        Pixels at which a kept sample without finite ERR took the others' mean; 0 where
-        no ERR of an average was made.
+        Pixels where a kept sample without a finite ERR got the mean of the others; 0 if
+        the average has no ERR.
     median_level : float or None
-        Median of the average; None where it has no pixel.
+        Median of the average; None if no pixel has one.
     unit : str or None
         Unit of that level.
     elapsed_s : float
         Wall time.
     options : Options
-        How it was averaged and subtracted.
+        The options of averaging and subtracting.
     n_err_unknown : int
-        Pixels whose background has no known error, so that the target's is as it was
-        although errors were to be propagated.
+        Pixels where errors were to be propagated but the average has no known error; the
+        target's error stays as it was there.
     target_scale, target_scale_error : float
         The factor on the average, and its standard error where it was fitted.
     """
@@ -74,6 +75,58 @@ class Outcome:
         """Return the attributes by name, ready for JSON."""
         return asdict(self)
 
+    def __str__(self) -> str:
+        """Return a short summary, one fact a line."""
+        if self.status == SKIPPED:
+            return f"SKIPPED: no background used; {self.output} is a copy of {self.target}"
+        lines = [] if self.target is None else [("target", self.target)]
+        lines.append(("backgrounds", f"{len(self.backgrounds)}: {_first(self.backgrounds)}"))
+        lines += [("dropped", f"{name}: {reason}") for name, reason in self.dropped]
+        changed = self.options.beyond_profile().items()
+        lines.append(("options", ", ".join([
+            f"profile {self.options.profile}",
+            *(f"{name} {in_words(value)}" for name, value in changed),
+        ])))  # fmt: skip
+        n_rejected = sum(self.n_rejected)
+        share = n_rejected / max(self.n_samples, 1)
+        lines.append(
+            ("rejected", f"{n_rejected:,} of {_count(self.n_samples, 'sample')} ({share:.2%})")
+        )
+        lines.append(("uncovered", self._uncovered()))
+        if self.n_err_estimated:
+            lines.append(("ERR", f"{self.n_err_estimated:,} estimated from the other samples"))
+        if self.n_err_unknown:
+            unknown = f"{self.n_err_unknown:,} unknown in the average, left as they were"
+            lines.append(("errors", unknown))
+        level = "none" if self.median_level is None else f"{self.median_level:.6g}"
+        lines.append(("median level", f"{level} {self.unit or ''}".rstrip()))
+        if self.combined is not None:
+            lines.append(("average", self.combined))
+        lines.append(("written", str(self.output)))
+        lines.append(("time", f"{self.elapsed_s:.2f} s"))
+        return "\n".join(f"{label + ':':<13} {text}" for label, text in lines)
+
+    def _uncovered(self) -> str:
+        """Return the number of uncovered pixels, and what was done to them."""
+        if not self.n_uncovered:
+            return "none"
+        effect = "set to NaN" if self.options.uncovered == "nan" else "left as they were"
+        if self.target is None:
+            effect = "not averaged"
+        return f"{_count(self.n_uncovered, 'pixel')} without a sample, {effect}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _first(names: tuple[str, ...]) -> str:
+    """Return the first few names, without their folders."""
+    shown = [Path(name).name for name in names[:3]]
+    if len(names) > len(shown):
+        shown.append(f"and {len(names) - len(shown)} more")
+    return ", ".join(shown)
+
 
 def completed(
     assembled: Assembled,
@@ -89,7 +142,7 @@ def completed(
     n_err_unknown: int = 0,
     scale: TargetScale | None = None,
 ) -> Outcome:
-    """Return the outcome of an average that was made."""
+    """Return the outcome of a complete average or subtraction."""
     return Outcome(
         status=COMPLETE,
         target=target,
@@ -118,7 +171,7 @@ def skipped(
     elapsed_s: float,
     options: Options,
 ) -> Outcome:
-    """Return the outcome of a target that was copied as it is."""
+    """Return the outcome of a target that was copied without a change."""
     return Outcome(
         status=SKIPPED,
         target=target,
@@ -139,7 +192,7 @@ def skipped(
 
 @dataclass(frozen=True, slots=True)
 class ProductOutcome:
-    """What came of one product of a programme.
+    """The outcome of one product of a programme.
 
     Attributes
     ----------

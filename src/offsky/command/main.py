@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,9 @@ def cli() -> None:
     """
 
 
-def _averaging_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _averaging_options(
+    command: Callable[..., Any], *, subtracts: bool = True
+) -> Callable[..., Any]:
     """Add the options that every averaging command has."""
     options = [
         click.option("--overwrite", is_flag=True, help="Replace output files that exist."),
@@ -71,7 +74,7 @@ def _averaging_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for option in reversed(options):
         command = option(command)
-    return pixel_options(command)
+    return pixel_options(command, subtracts=subtracts)
 
 
 _mask_option = click.option(
@@ -166,8 +169,8 @@ def _subtract_association(
     allow_outside: bool,
     how: dict[str, Any],
 ) -> None:
-    """Make all products, say what came of each, fail at the end if one did."""
-    from offsky.command.summary import render_json_list, render_summary
+    """Make all products, print a summary of each, and fail at the end if one failed."""
+    from offsky.command.summary import render_json_list
     from offsky.errors import OffskyError
     from offsky.files import subtract_association
 
@@ -186,7 +189,7 @@ def _subtract_association(
             if isinstance(outcome, OffskyError):
                 click.echo(f"offsky: {outcome}", err=True)
             elif not as_json:
-                click.echo(f"{render_summary(outcome)}\n")
+                click.echo(f"{outcome}\n")
     if as_json:
         click.echo(render_json_list(outcomes))
     if any(isinstance(outcome, OffskyError) for outcome in outcomes):
@@ -197,7 +200,7 @@ def _subtract_association(
 @click.argument("backgrounds", type=_PATH, nargs=-1, required=True)
 @click.option("-o", "--output", type=_PATH, required=True, help="File to write.")
 @_mask_option
-@_averaging_options
+@partial(_averaging_options, subtracts=False)
 def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **how: Any) -> None:
     """Average BACKGROUNDS into one file, to look at or to use as a background.
 
@@ -208,7 +211,7 @@ def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **how: A
     from offsky.files import average_file
 
     def work(progress: "Progress") -> "Outcome":
-        options = take_options(how)
+        options = take_options(how, subtracts=False)
         return average_file(backgrounds, output, progress=progress, options=options, **how)
 
     _run(work, as_json)
@@ -232,15 +235,15 @@ def demo(directory: Path, overwrite: bool) -> None:
 
 def _run(work: "Callable[[Progress], Outcome]", as_json: bool) -> None:
     """Do the work with a progress bar, print its summary."""
-    from offsky.command.summary import render_json, render_summary
+    from offsky.command.summary import render_json
 
     with _one_line_errors(), _progress_bar() as progress:
         outcome = work(progress)
-    click.echo(render_json(outcome) if as_json else render_summary(outcome))
+    click.echo(render_json(outcome) if as_json else str(outcome))
 
 
 class _one_line_errors(AbstractContextManager[None]):
-    """Turn what went wrong into one line on standard error and exit status 1."""
+    """Turn an error into one line on standard error and exit status 1."""
 
     def __enter__(self) -> None:
         logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
