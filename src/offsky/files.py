@@ -1,5 +1,7 @@
 """Files in, a file out, in bounded memory: `subtract_file` and `average_file`."""
 
+from __future__ import annotations
+
 import logging
 import os
 import time
@@ -146,7 +148,7 @@ def subtract_file(
         choice = choose_backgrounds(
             target, apply_masks(backgrounds, masks), policy=Policy(force=force), options=chosen
         )
-        provenance = Provenance(choice.names, chosen)
+        provenance = Provenance(choice.names, chosen, run=choice.run)
         with atomic_output(output, overwrite=overwrite) as part:
             header = new_header(target, output, provenance if choice.exposures else None)
             if not choice.exposures:
@@ -302,7 +304,7 @@ def average_file(
         As for `subtract_file`.
     """
     started = time.perf_counter()
-    chosen = choose_options(profile, options, changes)
+    chosen = choose_options(profile, options, changes, subtracts=False)
     n_threads = count_threads(threads)
     output = Path(output_path)
     files = [Path(path) for path in background_paths]
@@ -330,7 +332,7 @@ def average_file(
                 part,
                 output.name,
                 assembled.average,
-                Provenance(choice.names, chosen).with_results(assembled),
+                Provenance(choice.names, chosen, run=choice.run).with_results(assembled),
                 input_records(choice.verdicts, assembled),
                 like=first if isinstance(first, FitsExposure) else None,
                 metadata=average_metadata(first.metadata, choice.metadata),

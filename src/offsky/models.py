@@ -1,5 +1,7 @@
 """Data models in, a data model out: `subtract` and `average`."""
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -157,7 +159,9 @@ def average(
     See `offsky.clipped_mean` for the formulas. A cube is first averaged along its
     integrations in the same way.
     """
-    chosen = choose_options(profile, options, changes, sigma=sigma, maxiters=maxiters)
+    chosen = choose_options(
+        profile, options, changes, sigma=sigma, maxiters=maxiters, subtracts=False
+    )
     n_threads = count_threads(threads)
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
@@ -174,7 +178,7 @@ def average(
             weights=weigh(prepared, chosen, n_threads),
         )
         warn_of_gaps(assembled, chosen, target=False)
-        provenance = Provenance(choice.names, chosen)
+        provenance = Provenance(choice.names, chosen, run=choice.run)
         first = exposures[0].metadata
         return _new_average(
             None,
@@ -185,7 +189,7 @@ def average(
         )
 
 
-def average_model(subtracted: "SubtractedModel", template: Any) -> Any:
+def average_model(subtracted: SubtractedModel, template: Any) -> Any:
     """Return the average that was subtracted as an exposure in its own right.
 
     Parameters
@@ -336,7 +340,7 @@ def subtract_model(
         choice = choose_backgrounds(
             exposure, apply_masks(exposures, masks), policy=policy, options=options
         )
-        provenance = Provenance(choice.names, options)
+        provenance = Provenance(choice.names, options, run=choice.run)
         result = target if in_place else target.copy()
         if not choice.exposures:
             log.warning("%s: no background to subtract", exposure.name)

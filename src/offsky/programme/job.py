@@ -178,7 +178,7 @@ class _Product:
 
     def begin(self) -> None:
         """Begin its file."""
-        self._provenance = Provenance(self.choice.names, self.planned.options)
+        self._provenance = Provenance(self.choice.names, self.planned.options, run=self.choice.run)
         self._stack = ExitStack()
         try:
             part = self._stack.enter_context(atomic_output(self.output, overwrite=self._replace))

@@ -8,8 +8,9 @@ from offsky.combine.placed import place_exposure
 from offsky.combine.planes import MOST_EXPOSURES
 from offsky.combine.variances import WithVariances
 from offsky.combine.whole import Assembled
+from offsky.effect import Run
 from offsky.errors import ExposureError, ExposureMismatchError
-from offsky.options import Options
+from offsky.options import Options, without_effect
 from offsky.selection.placing import Placement
 from offsky.selection.suitability import Candidate, Judgement, Policy, Verdict, clip_warning, judge
 from offsky.values.exposure import Exposure
@@ -31,11 +32,14 @@ class Choice:
         What became of every background given.
     frame : Window or None
         The window of the target; None without backgrounds.
+    run : Run or None
+        What decides which options have no effect; None without backgrounds.
     """
 
     exposures: list[Exposure]
     verdicts: tuple[Verdict, ...]
     frame: Window | None = None
+    run: Run | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,7 +129,13 @@ def choose_backgrounds(
     useless_clip = clip_warning(len(used), options)
     if useless_clip is not None:
         log.warning("%s", useless_clip)
-    return Choice(used, judgement.verdicts, judgement.frame)
+    n_integrations = tuple(each.shape[0] if len(each.shape) == 3 else 1 for each in used)
+    run = Run(len(used), target is not None, n_integrations)
+    for sentence in without_effect(
+        options, len(used), subtracts=run.subtracts, n_integrations=n_integrations
+    ):
+        log.warning("%s", sentence)
+    return Choice(used, judgement.verdicts, judgement.frame, run)
 
 
 def warn_of_gaps(
