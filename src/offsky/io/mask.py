@@ -11,6 +11,7 @@ from astropy.io import fits
 from offsky.arrays import Array
 from offsky.combine.adjusted import AdjustedExposure
 from offsky.errors import ExposureError, MissingFileError, ParameterError
+from offsky.options import shown
 from offsky.values.exposure import Exposure
 from offsky.values.mask import PackedMask
 
@@ -29,10 +30,15 @@ def apply_masks(exposures: Sequence[Exposure], masks: Sequence[Any]) -> list[Exp
     Raises
     ------
     ParameterError
-        If there are not as many masks as exposures.
+        If there are not as many masks as exposures, or `masks` is no sequence.
     ExposureError
         For a mask that cannot be read or is not of the exposure's shape.
     """
+    if isinstance(masks, str | os.PathLike) or not hasattr(masks, "__iter__"):
+        raise ParameterError(
+            f"masks is {shown(masks)}: give a list, one mask or None for each background"
+        )
+    masks = list(masks)
     if not masks:
         return list(exposures)
     if len(masks) != len(exposures):
