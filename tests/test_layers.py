@@ -21,8 +21,9 @@ ROOMS = (
     "errors",
     "arrays",
     "flags",
+    "sizes",
+    "effect",
     "options",
-    "option_table",
     "values",
     "kernel",
     "combine",
@@ -187,6 +188,7 @@ def test_every_public_name_is_there_and_documented() -> None:
 def test_errors_are_one_tree_and_also_the_built_ins_that_fit() -> None:
     for name, built_in in {
         "ParameterError": ValueError,
+        "UnknownOptionError": TypeError,
         "ExposureError": ValueError,
         "ExposureMismatchError": ValueError,
         "MissingFileError": FileNotFoundError,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         OutputError,
         OutputExistsError,
         ParameterError,
+        UnknownOptionError,
     )
     from offsky.files import average_file, subtract_association, subtract_file
     from offsky.models import average, subtract
@@ -37,6 +38,7 @@ __all__ = [
     "OutputError",
     "OutputExistsError",
     "ParameterError",
+    "UnknownOptionError",
     "average",
     "average_file",
     "clipped_mean",

@@ -1,6 +1,7 @@
-"""The options of one call: a profile or an `Options`, and what is changed in it."""
+"""The options of one call: a profile or an `Options`, and changes to it."""
 
-from types import EllipsisType
+import sys
+from types import EllipsisType, FrameType
 from typing import Any, Literal, TypedDict
 
 from offsky.errors import ParameterError
@@ -16,6 +17,10 @@ from offsky.options import (
     Reject,
     Uncovered,
     Weight,
+    as_options,
+    check_names,
+    check_profile,
+    declarations,
 )
 
 
@@ -54,6 +59,7 @@ def choose_options(
     *,
     sigma: float | None = None,
     maxiters: int | EllipsisType | None = ...,
+    subtracts: bool = True,
 ) -> Options:
     """Return the options of a call.
 
@@ -62,33 +68,59 @@ def choose_options(
     profile : str
         Name of the set to begin with.
     options : Options or None
-        What to begin with instead.
+        Options to begin with instead.
     changes : dict
         Options by name, which win over those.
     sigma : float or None
         Likewise; None where it was not given.
     maxiters : int or None
         Likewise; ``...`` where it was not given.
+    subtracts : bool
+        Whether the average is subtracted from a target. If not, `changes` may not name
+        an option of the subtraction.
+
+    Returns
+    -------
+    Options
 
     Raises
     ------
+    UnknownOptionError
+        For a name that is no option. Names the nearest option, or the nearest parameter of
+        the function that calls this one.
     ParameterError
-        For a profile that there is not, or a value out of range.
-    TypeError
-        For an option that there is not.
+        For a profile that does not exist, or a value out of range.
     """
-    if profile not in PROFILES:
-        raise ParameterError(f"profile is {profile!r}: choose one of {', '.join(PROFILES)}")
+    check_profile(profile)
     if options is not None and profile != "jwst":
         raise ParameterError(
             f"a profile ({profile}) and options are both given; give options = "
             f"PROFILES[{profile!r}].changed(...)"
         )
+    begun = PROFILES[profile] if options is None else as_options(options)
     wanted: dict[str, Any] = dict(changes)
+    known = declarations(type(begun))
+    names = [each.name for each in known]
+    if not wanted.keys() <= set(names):
+        check_names(wanted, names, _parameters_of(sys._getframe(1)))
+    for each in known:
+        if each.name not in wanted:
+            continue
+        if each.of_subtraction and not subtracts:
+            raise ParameterError(
+                f"{each.name} is an option of the subtraction; leave it out, since an average "
+                "alone is not subtracted"
+            )
+        if each.kind == "flags":
+            wanted[each.name] = flag_bits(wanted[each.name])
     if sigma is not None:
         wanted["sigma"] = sigma
     if maxiters is not ...:
         wanted["maxiters"] = maxiters
-    if "bad_bits" in wanted:
-        wanted["bad_bits"] = flag_bits(wanted["bad_bits"])
-    return (PROFILES[profile] if options is None else options).changed(**wanted)
+    return begun.changed(**wanted)
+
+
+def _parameters_of(frame: FrameType) -> tuple[str, ...]:
+    """Return the names of a running function's parameters, without its ``**changes``."""
+    code = frame.f_code
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]

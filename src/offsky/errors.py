@@ -4,6 +4,7 @@
 
     OffskyError
     ├── ParameterError (ValueError)          sigma, maxiters, threads
+    │   └── UnknownOptionError (TypeError)   an option that does not exist
     ├── ExposureError (ValueError)           a file that is no usable exposure
     │   ├── MissingFileError (FileNotFoundError)
     │   └── ExposureMismatchError            exposures that do not go together
@@ -21,6 +22,10 @@ class OffskyError(Exception):
 
 class ParameterError(OffskyError, ValueError):
     """A parameter outside its range."""
+
+
+class UnknownOptionError(ParameterError, TypeError):
+    """A keyword argument that names no option."""
 
 
 class ExposureError(OffskyError, ValueError):

@@ -1,5 +1,7 @@
 """Files in, files out: `subtract_file`, `subtract_association` and `average_file`."""
 
+from __future__ import annotations
+
 import logging
 import os
 import time
@@ -265,7 +267,7 @@ def average_file(
         As for `subtract_file`.
     """
     started = time.perf_counter()
-    chosen = choose_options(profile, options, changes)
+    chosen = choose_options(profile, options, changes, subtracts=False)
     backgrounds = [Path(path) for path in background_paths]
     if not backgrounds:
         raise ParameterError("no backgrounds to average; name at least one file")

@@ -1,9 +1,12 @@
 """Data-quality flags by name: the table of `stdatamodels`."""
 
+from numbers import Integral
+from typing import Any
+
 from offsky.errors import ParameterError
 
 
-def flag_bits(flags: int | str) -> int:
+def flag_bits(flags: Any) -> Any:
     """Return flags as one number.
 
     Parameters
@@ -12,13 +15,18 @@ def flag_bits(flags: int | str) -> int:
         A number, or names and numbers joined by commas, such as
         "DO_NOT_USE,JUMP_DET". `stdatamodels` is imported where there is a name.
 
+    Returns
+    -------
+    int
+        The number; any other value as it is, for `Options` to refuse.
+
     Raises
     ------
     ParameterError
-        For a name that is no flag of a JWST pixel.
+        For a name that is not a flag of a JWST pixel.
     """
-    if isinstance(flags, int):
-        return int(flags)
+    if not isinstance(flags, str):
+        return int(flags) if isinstance(flags, Integral) and not isinstance(flags, bool) else flags
     bits = 0
     for word in filter(None, (each.strip() for each in flags.split(","))):
         bits |= int(word) if word.isdecimal() else _bit_of(word)

@@ -1,5 +1,7 @@
 """Data models in, a data model out: `subtract` and `average`."""
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -172,7 +174,9 @@ def average(
     See `offsky.clipped_mean` for the formulas. A cube is first averaged along its
     integrations in the same way.
     """
-    chosen = choose_options(profile, options, changes, sigma=sigma, maxiters=maxiters)
+    chosen = choose_options(
+        profile, options, changes, sigma=sigma, maxiters=maxiters, subtracts=False
+    )
     if not backgrounds:
         raise ParameterError("no backgrounds to average; give at least one")
     order = Order(

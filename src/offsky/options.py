@@ -1,11 +1,19 @@
-"""How to average and subtract: the options, in one frozen object, and the named sets of them."""
+"""How to average and subtract: every option declared once, as a field of `Options`.
 
+A declaration is an annotated field and a call of `option`. Commands, the step, header
+cards and docs/options.md are derived from it; see `declarations`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from math import isfinite, isnan
 from numbers import Integral, Real
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
-from offsky.errors import ParameterError
+from offsky import effect
+from offsky.effect import Run
+from offsky.errors import ParameterError, UnknownOptionError
 
 Reject = Literal["sigma", "error", "mad", "minmax", "none"]
 Center = Literal["median", "mean"]
@@ -17,170 +25,377 @@ Uncovered = Literal["keep", "nan"]
 Level = Literal["none", "offset", "scale"]
 Profile = Literal["jwst", "offsky"]
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "reject": get_args(Reject),
-    "center": get_args(Center),
-    "combine": get_args(Combine),
-    "weight": get_args(Weight),
-    "errors": get_args(Errors),
-    "dq": get_args(FlagRule),
-    "uncovered": get_args(Uncovered),
-    "level": get_args(Level),
-    "profile": get_args(Profile),
-}
+_NAMES: tuple[str, ...] = get_args(Profile)
+_DECLARED = "offsky option"
+# The kernel's own numbers have 32 bits.
+_LARGEST_COUNT = 2**31 - 1
 
-_KINDS: dict[str, type] = {
-    "sigma": Real,
-    "maxiters": Integral,
-    "sigma_lower": Real,
-    "sigma_upper": Real,
-    "n_extremes": Integral,
-    "min_keep": Integral,
-    "bad_bits": Integral,
-    "bad_fraction": Real,
-    "mask_sources": bool,
-}
-_KIND_NAMES = {Real: "a number", Integral: "a whole number", bool: "true or false"}
-_MAY_BE_NONE = {"maxiters", "sigma_lower", "sigma_upper", "bad_fraction"}
+Idle = Callable[["Options", Run, Any], str | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The choices that decide the pixels of a result.
+def check_profile(name: Any) -> str:
+    """Return the name of a profile; raise ParameterError for another value."""
+    if isinstance(name, str) and name in _NAMES:
+        return name
+    raise ParameterError(f"profile is {shown(name)}: choose one of {', '.join(_NAMES)}")
 
-    The defaults are those of the JWST pipeline's step; `PROFILES` holds other sets.
+
+def check_names(given: Iterable[str], options: Sequence[str], others: Sequence[str] = ()) -> None:
+    """Raise UnknownOptionError for a name that is no option, and name the nearest one.
+
+    Parameters
+    ----------
+    given : iterable of str
+        The names to check.
+    options : sequence of str
+        The names of options.
+    others : sequence of str
+        Names of a function's other parameters, one of which may have been meant.
+    """
+    for name in given:
+        if name not in options:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, [*options, *others], n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(options)}"
+            raise UnknownOptionError(f"unknown option {name!r}; {remedy}")
+
+
+def in_words(value: Any) -> str:
+    """Return the value of an option as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def shown(value: Any) -> str:
+    """Return any value in one short line, for messages."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _plain(value: Any) -> int | float | None:
+    """Return a real number as Python's own, None where there is no such one."""
+    try:
+        number = int(value) if isinstance(value, Integral) else float(value)
+        # A card has no room for more digits.
+        return None if isnan(number) else number if abs(number) < 2**53 else float(number)
+    except (ArithmeticError, ValueError):
+        return None
+
+
+class Declaration(NamedTuple):
+    """One option: all that commands, steps, cards, tables and checks need to know of it.
 
     Attributes
     ----------
-    sigma : float
-        Rejection threshold, above zero: in standard deviations, median errors or
-        scaled median absolute deviations, as `reject` says.
-    maxiters : int or None
-        Most passes of rejection; None repeats until nothing is rejected, 0 rejects
-        nothing.
-    reject : str
-        How outliers are told: "sigma" (by the standard deviation of the samples),
-        "error" (by the median of the samples' own ERR), "mad" (by their median
-        absolute deviation), "minmax" (the `n_extremes` lowest and highest) or "none".
-    sigma_lower, sigma_upper : float or None
-        Thresholds below and above the centre; None for `sigma`.
-    n_extremes : int
-        What "minmax" drops at either end, where that leaves a sample.
-    min_keep : int
-        Samples that rejection leaves at least, those nearest to the centre; 0 for as
-        few as the thresholds leave.
-    center : str
-        What the thresholds are about: "median" or "mean".
-    combine : str
-        What is made of the kept samples: "mean" or "median".
-    weight : str
-        Of each exposure in the mean: "equal", "integrations" (their number) or
-        "variance" (the inverse of its median ERR squared).
-    errors : str
-        "none" leaves the target's errors as they are; "propagate" adds the average's.
-    dq : str
-        Flags of the average: "or" (of all samples), "kept" (of those kept) or "all"
-        (those that every covering exposure has).
-    bad_bits : int
-        Flags that leave a sample out before rejection, where `dq` is not "or".
-    bad_fraction : float or None
-        Above this fraction of samples with one of `bad_bits` the average's pixel is
-        flagged DO_NOT_USE; None for never. Where `dq` is not "or".
-    uncovered : str
-        A target pixel without a kept sample of background: "keep" it, or set it to
-        "nan" and flag it.
-    level : str
-        Match the levels of the backgrounds before rejection: "none", by an "offset",
-        or by a "scale".
-    target_scale : float or str
-        Factor on the average when it is subtracted; "fit" to find it.
-    mask_sources : bool
-        Find sources in each background and leave them out.
-    profile : str
-        The set that the others were begun with, "jwst" or "offsky"; products name it. It
-        decides nothing, and options that differ in nothing else are equal.
-
-    Raises
-    ------
-    ParameterError
-        For a value out of range.
+    name : str
+        The field of `Options`.
+    kind : str
+        "choice", "number", "count", "flags" (a number, or names) or "switch".
+    words : tuple of str
+        The values of a "choice"; of a "number", the words that may stand for it.
+    may_be_none : bool
+        Whether None is a value.
+    help : str
+        What it does; other options are in backquotes.
+    keyword, comment : str
+        Its header card.
+    always : bool
+        Whether every product has that card; else where it is not the profile's value.
+    expected : str
+        What a value must be, in words.
+    valid : callable or None
+        Tells whether a number is in its range.
+    idle : callable or None
+        Returns why the option has no effect in a run, or None.
+    of_subtraction : bool
+        Whether it matters to the subtraction alone, not to the average.
+    values : dict
+        Its value in each profile.
     """
 
-    sigma: float = 3.0
-    maxiters: int | None = None
-    reject: Reject = "sigma"
-    sigma_lower: float | None = None
-    sigma_upper: float | None = None
-    n_extremes: int = 1
-    min_keep: int = 0
-    center: Center = "median"
-    combine: Combine = "mean"
-    weight: Weight = "equal"
-    errors: Errors = "none"
-    dq: FlagRule = "or"
-    bad_bits: int = 1
-    bad_fraction: float | None = None
-    uncovered: Uncovered = "keep"
-    level: Level = "none"
-    target_scale: float | Literal["fit"] = 1.0
-    mask_sources: bool = False
+    name: str
+    kind: str
+    words: tuple[str, ...]
+    may_be_none: bool
+    help: str
+    keyword: str
+    comment: str
+    always: bool
+    expected: str
+    valid: Callable[[Any], bool] | None
+    idle: Idle | None
+    of_subtraction: bool
+    values: dict[str, Any]
+
+    @property
+    def defaults(self) -> str:
+        """Its values in the profiles, in words; the first one's, and others that differ."""
+        (_, usual), *others = self.values.items()
+        words = [in_words(usual)]
+        words += [f"{name}: {in_words(value)}" for name, value in others if value != usual]
+        return "; ".join(words)
+
+    def checked(self, value: Any) -> Any:
+        """Return a value as it is stored, NumPy's numbers as Python's.
+
+        Raises
+        ------
+        ParameterError
+            For a value of another kind, or out of range.
+        """
+        if value is None and self.may_be_none:
+            return None
+        if isinstance(value, str):
+            if value in self.words:
+                return value
+        elif self.kind == "switch":
+            if isinstance(value, bool):
+                return value
+        elif self.kind != "choice" and isinstance(value, Real) and not isinstance(value, bool):
+            number = _plain(value)
+            whole = self.kind == "number" or isinstance(number, int)
+            if number is not None and whole and (self.valid is None or self.valid(number)):
+                return number
+        raise ParameterError(f"{self.name} is {shown(value)}: give {self.expected}")
+
+
+def option(
+    default: Any,
+    help: str,
+    card: tuple[str, str],
+    *,
+    expected: str | None = None,
+    valid: Callable[[Any], bool] | None = None,
+    idle: Idle | None = None,
+    always: bool = False,
+    flags: bool = False,
+    of_subtraction: bool = False,
+    **profiles: Any,
+) -> Any:
+    """Declare an option: a field of `Options`, or of a class derived from it.
+
+    Its kind, its choices and whether it may be None are those of the annotation.
+
+    Parameters
+    ----------
+    default : Any
+        Its value in the profile "jwst", and in all that are not named.
+    help : str
+        What it does, other options in backquotes.
+    card : tuple of str
+        Keyword and comment of its header card.
+    expected : str or None
+        What a value must be, in words; None for those of its kind.
+    valid : callable or None
+        Tells whether a number is in its range; None for any number, or a count from 0.
+    idle : callable or None
+        Called with the options, the run, and the profile's value; returns why the option
+        has no effect, or None where it has one. None for an option that always has one.
+    always : bool
+        Whether every product has its card.
+    flags : bool
+        Whether it is a number of flags, which may be given by names.
+    of_subtraction : bool
+        Whether it matters to the subtraction alone.
+    **profiles
+        Its values in other profiles.
+    """
+    declared = {
+        "help": help,
+        "keyword": card[0],
+        "comment": card[1],
+        "always": always,
+        "expected": expected,
+        "valid": valid,
+        "idle": effect.of_subtraction if of_subtraction and idle is None else idle,
+        "of_subtraction": of_subtraction,
+        "values": {"jwst": default, **profiles},
+        "kind": "flags" if flags else None,
+    }
+    return field(default=default, metadata={_DECLARED: declared})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Options:
+    """The options that decide the pixels of a result; frozen, checked when it is made.
+
+    The defaults are those of the JWST pipeline's step; `PROFILES` holds other sets.
+    """
+
+    sigma: float = option(
+        3.0,
+        "Reject samples farther than this from the centre: in standard deviations, errors or "
+        "median deviations, as `reject` says.",
+        ("OFFSIGMA", "clipping threshold"),
+        expected="a number of standard deviations above zero, such as 3",
+        valid=lambda value: value > 0,
+        idle=effect.of_sigma,
+        always=True,
+        offsky=3.5,
+    )
+    maxiters: int | None = option(
+        None,
+        "Reject at most N times (0: nothing; none: until nothing is rejected).",
+        ("OFFMAXIT", "clipping passes at most (-1: no limit)"),
+        expected="0 or more passes, or None to reject until nothing is rejected",
+        idle=effect.of_maxiters,
+        always=True,
+    )
+    reject: Reject = option(
+        "sigma",
+        "Find outliers by the samples' standard deviation (sigma), their own ERR (error), their "
+        "median absolute deviation (mad), their rank (minmax), or not at all.",
+        ("OFFREJCT", "what tells outliers"),
+        idle=effect.of_reject,
+        offsky="error",
+    )
+    sigma_lower: float | None = option(
+        None,
+        "Threshold below the centre, where it is not `sigma`.",
+        ("OFFSIGLO", "clipping threshold below the centre"),
+        expected="a number of standard deviations above zero, or None for sigma",
+        valid=lambda value: value > 0,
+        idle=effect.of_sigma_lower,
+    )
+    sigma_upper: float | None = option(
+        None,
+        "Threshold above the centre, where it is not `sigma`.",
+        ("OFFSIGHI", "clipping threshold above the centre"),
+        expected="a number of standard deviations above zero, or None for sigma",
+        valid=lambda value: value > 0,
+        idle=effect.of_sigma_upper,
+    )
+    n_extremes: int = option(
+        1,
+        "Drop the N lowest and the N highest samples, where `reject` is minmax.",
+        ("OFFNEXTR", "extremes dropped at either end"),
+        idle=effect.of_n_extremes,
+    )
+    min_keep: int = option(
+        0,
+        "Keep at least N samples of each pixel, those nearest to the centre.",
+        ("OFFMINKP", "samples kept at least"),
+        idle=effect.of_min_keep,
+        offsky=1,
+    )
+    center: Center = option(
+        "median",
+        "Measure thresholds from the samples' median or from their mean.",
+        ("OFFCENTR", "what the thresholds are about"),
+        idle=effect.of_center,
+    )
+    combine: Combine = option(
+        "mean",
+        "Average the kept samples by their mean or by their median.",
+        ("OFFCOMB", "what is made of the kept samples"),
+        idle=effect.of_combine,
+    )
+    weight: Weight = option(
+        "equal",
+        "Weight exposures alike (equal), by their integrations, or by their ERR (variance).",
+        ("OFFWEIGH", "weights of the exposures"),
+        idle=effect.of_weight,
+    )
+    errors: Errors = option(
+        "none",
+        "Leave the target's errors as they are (none), or add those of the average to ERR, "
+        "VAR_POISSON and VAR_RNOISE (propagate).",
+        ("OFFERRS", "what is done to errors and variances"),
+        offsky="propagate",
+    )
+    dq: FlagRule = option(
+        "or",
+        "Give the average the flags of all samples (or), of the kept samples (kept), or those "
+        "that all covering exposures have (all).",
+        ("OFFDQ", "samples whose flags the average has"),
+        offsky="kept",
+    )
+    bad_bits: int = option(
+        1,
+        "Leave out samples with any of these flags, where `dq` is kept or all: names or numbers "
+        "of JWST flags, joined by commas.",
+        ("OFFBADBT", "flags of samples that are left out"),
+        expected="flags as a number of 32 bits",
+        valid=lambda value: 0 <= value < 2**32,
+        idle=effect.of_bad_bits,
+        flags=True,
+    )
+    bad_fraction: float | None = option(
+        None,
+        "Flag a pixel of the average DO_NOT_USE where more than this fraction of its samples is "
+        "bad (see `bad_bits`), where `dq` is kept or all.",
+        ("OFFBADFR", "fraction of bad samples for DO_NOT_USE"),
+        expected="a fraction from 0 to 1, or None to flag no pixel",
+        valid=lambda value: 0 <= value <= 1,
+        idle=effect.of_bad_fraction,
+    )
+    uncovered: Uncovered = option(
+        "keep",
+        "Keep target pixels that no background covers, or set them to NaN and flag them.",
+        ("OFFUNCOV", "what is done to uncovered pixels"),
+        of_subtraction=True,
+        offsky="nan",
+    )
+    level: Level = option(
+        "none",
+        "Match the backgrounds' levels before averaging, by adding (offset) or multiplying "
+        "(scale).",
+        ("OFFMATCH", "how backgrounds' levels are matched"),
+        idle=effect.of_level,
+        offsky="offset",
+    )
+    target_scale: float | Literal["fit"] = option(
+        1.0,
+        "Multiply the average by this before it is subtracted; fit: find the factor.",
+        ("OFFSCALE", "factor on the averaged background"),
+        expected="a finite factor, or 'fit'",
+        valid=isfinite,
+        of_subtraction=True,
+    )
+    mask_sources: bool = option(
+        False,
+        "Find the sources in each background and leave them out.",
+        ("OFFMASK", "sources in backgrounds left out"),
+    )
+    # The set that the others were begun with; products name it. It decides nothing, and
+    # options that differ in nothing else are equal.
     profile: Profile = field(default="jwst", compare=False)
 
     def __post_init__(self) -> None:
         """Check the values."""
-        self._check_kinds()
-        for name in ("sigma", "sigma_lower", "sigma_upper"):
-            value = getattr(self, name)
-            if value is not None and (isnan(value) or value <= 0):
-                raise ParameterError(
-                    f"{name} is {value:g}: the clipping threshold is a number of standard "
-                    "deviations above zero, such as 3"
-                )
-        if self.maxiters is not None and self.maxiters < 0:
-            raise ParameterError(
-                f"maxiters is {self.maxiters}: give 0 or more passes, or none at all "
-                "to clip until nothing is rejected"
-            )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ParameterError(
-                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}"
-                )
-        if self.n_extremes < 0 or self.min_keep < 0:
-            raise ParameterError(
-                f"n_extremes is {self.n_extremes} and min_keep {self.min_keep}: "
-                "give numbers of samples, 0 or more"
-            )
+        for each in declarations(type(self)):
+            value = getattr(self, each.name)
+            stored = each.checked(value)
+            if stored is not value:
+                object.__setattr__(self, each.name, stored)
+        check_profile(self.profile)
         if self.combine == "median" and self.weight != "equal":
             raise ParameterError(
                 f"weight is {self.weight!r} and combine 'median': the median has no weights; "
                 "combine by the 'mean' or give 'equal' weights"
             )
-        if not 0 <= self.bad_bits < 2**32:
-            raise ParameterError(f"bad_bits is {self.bad_bits}: a number of 32 bits is expected")
-        if self.bad_fraction is not None and not 0 <= self.bad_fraction <= 1:
-            raise ParameterError(f"bad_fraction is {self.bad_fraction:g}: give a fraction, 0 to 1")
-        if self.target_scale != "fit" and not isfinite(self.target_scale):
-            raise ParameterError(
-                f"target_scale is {self.target_scale}: give a finite factor, or 'fit'"
-            )
 
-    def _check_kinds(self) -> None:
-        """Raise for a value of another kind, as other programs' JSON may have."""
-        for name, kind in _KINDS.items():
-            value = getattr(self, name)
-            if value is None and name in _MAY_BE_NONE:
-                continue
-            # True is a number to Python, not to us.
-            is_bool = isinstance(value, bool)
-            if not isinstance(value, kind) or is_bool is not (kind is bool):
-                raise ParameterError(f"{name} is {value!r}: give {_KIND_NAMES[kind]}")
-        scale = self.target_scale
-        if scale != "fit" and (isinstance(scale, bool) or not isinstance(scale, Real)):
-            raise ParameterError(f"target_scale is {scale!r}: give a finite factor, or 'fit'")
+    def __repr__(self) -> str:
+        """Return the profile and what differs from it."""
+        changed = [f"{name}={value!r}" for name, value in self.beyond_profile().items()]
+        return f"{type(self).__name__}({', '.join([f'profile {self.profile!r}', *changed])})"
 
     def changed(self, **changes: Any) -> Self:
-        """Return these options with some of them changed."""
+        """Return these options with some of them changed.
+
+        Raises
+        ------
+        UnknownOptionError
+            For a name that is no option.
+        ParameterError
+            For a value out of range.
+        """
+        check_names(changes, [each.name for each in fields(self)])
         return replace(self, **changes)
 
     @property
@@ -204,21 +419,165 @@ class Options:
 
     def beyond_profile(self) -> dict[str, Any]:
         """Return the options, by name, that are not those of the profile."""
-        return self.differences(PROFILES[self.profile])
+        return self.differences(profiles(type(self))[self.profile])
 
 
-PROFILES = {
-    "jwst": Options(),
-    # Chosen by measurement: docs/choosing.md, decisions 0007 to 0012.
-    "offsky": Options(
-        profile="offsky",
-        reject="error",
-        sigma=3.5,
-        min_keep=1,
-        errors="propagate",
-        dq="kept",
-        uncovered="nan",
-        level="offset",
-    ),
-}
-"""Sets of options by name: what the JWST pipeline does, and what offsky recommends."""
+def as_options(value: Any) -> Options:
+    """Return an `Options` as it is; raise ParameterError for anything else."""
+    if isinstance(value, Options):
+        return value
+    raise ParameterError(
+        f"options is {shown(value)}: give an Options, such as offsky.PROFILES['offsky']"
+    )
+
+
+def declarations(options_class: type[Options]) -> tuple[Declaration, ...]:
+    """Return every option of a class, in order."""
+    key: Any = options_class  # to mypy, a class whose instances have a hash has none
+    return _declarations(key)
+
+
+@cache
+def _declarations(options_class: type[Any]) -> tuple[Declaration, ...]:
+    hints = get_type_hints(options_class)
+    return tuple(
+        _declaration(each.name, hints[each.name], each.metadata[_DECLARED])
+        for each in fields(options_class)
+        if _DECLARED in each.metadata
+    )
+
+
+def _declaration(name: str, hint: Any, declared: Any) -> Declaration:
+    """Return a declaration with what its annotation says."""
+    # Literal[...] alone is a choice; beside a number its values are words for a number.
+    hints = (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,)
+    words = tuple(w for each in hints if get_origin(each) is Literal for w in get_args(each))
+    may_be_none = type(None) in hints
+    kinds: dict[Any, str] = {float: "number", int: "count", bool: "switch"}
+    kind = declared["kind"] or next((kinds[each] for each in hints if each in kinds), "choice")
+    expected, valid = declared["expected"], declared["valid"]
+    if expected is None:
+        expected = {
+            "choice": f"one of {', '.join(words)}",
+            "number": "a number",
+            "count": "a whole number, 0 or more",
+            "switch": "true or false",
+        }[kind] + (", or None" if may_be_none else "")
+    if kind == "count" and valid is None:
+        valid = _is_count
+    settled = {"kind": kind, "expected": expected, "valid": valid}
+    values = {each: declared["values"].get(each, declared["values"]["jwst"]) for each in _NAMES}
+    return Declaration(
+        **{**declared, "name": name, "words": words, "may_be_none": may_be_none, **settled}
+        | {"values": values}
+    )
+
+
+def _is_count(value: int) -> bool:
+    return 0 <= value <= _LARGEST_COUNT
+
+
+def profiles(options_class: type[Options]) -> dict[str, Options]:
+    """Return the profiles of a class by name."""
+    key: Any = options_class
+    return _profiles(key)
+
+
+@cache
+def _profiles(options_class: type[Any]) -> dict[str, Options]:
+    return {
+        name: options_class(
+            profile=name,
+            **{each.name: each.values[name] for each in declarations(options_class)},
+        )
+        for name in _NAMES
+    }
+
+
+PROFILES = profiles(Options)
+"""Sets of options by name: what the JWST pipeline does, and what offsky recommends.
+
+The second was chosen by measurement: docs/choosing.md, decisions 0007 to 0012.
+"""
+
+
+def idle_options(options: Options, run: Run) -> dict[str, str]:
+    """Return the options that differ from their profile and have no effect, each with why.
+
+    All of them may be set back to the profile's values without a change of the result.
+    """
+    usual = profiles(type(options))[options.profile]
+    differing = options.differences(usual)
+    return {
+        each.name: reason
+        for each in declarations(type(options))
+        if each.name in differing
+        and each.idle is not None
+        and run.n_backgrounds > 0
+        and (reason := each.idle(options, run, getattr(usual, each.name))) is not None
+    }
+
+
+def without_effect(
+    options: Options,
+    n_backgrounds: int,
+    *,
+    subtracts: bool,
+    n_integrations: Iterable[int] | None = None,
+) -> list[str]:
+    """Say which options that differ from their profile have no effect in a run.
+
+    Parameters
+    ----------
+    options : Options
+        How to average and subtract.
+    n_backgrounds : int
+        Backgrounds averaged; with none there is nothing to say.
+    subtracts : bool
+        Whether the average is subtracted from a target.
+    n_integrations : iterable of int, or None
+        Integrations of each background, 1 for an image; None if not known. A cube's
+        integrations are rejected too, so that less can be said without.
+
+    Returns
+    -------
+    list of str
+        One sentence for each option, in the order of the options.
+
+    Examples
+    --------
+    >>> without_effect(Options(reject="minmax", sigma=2.0), 5, subtracts=True)
+    ['sigma = 2 has no effect: reject is minmax, which has no thresholds']
+    """
+    numbers = None if n_integrations is None else tuple(n_integrations)
+    run = Run(n_backgrounds, subtracts, numbers)
+    said = [
+        f"{name} = {in_words(getattr(options, name))} has no effect: {reason}"
+        for name, reason in idle_options(options, run).items()
+    ]
+    kept = effect.keeps_all(options, run)
+    return said if kept is None else [*said, kept]
+
+
+def _attributes() -> str:
+    """Return the options as the docstring of `Options` lists them."""
+    lines = ["", "    Attributes", "    ----------"]
+    for each in declarations(Options):
+        words = [f'"{word}"' for word in each.words]
+        kind = {"number": "float", "count": "int", "flags": "int", "switch": "bool"}
+        types = [kind[each.kind], *words] if each.kind in kind else [f"{{{', '.join(words)}}}"]
+        lines.append(f"    {each.name} : {' or '.join([*types, *(['None'] * each.may_be_none)])}")
+        line = "       "
+        for word in each.help.split():
+            if len(line) + len(word) > 90:
+                lines.append(line)
+                line = "       "
+            line += f" {word}"
+        lines.append(line)
+    lines += ["    profile : str", "        The set that the others were begun with."]
+    lines += ["", "    Raises", "    ------", "    ParameterError"]
+    return "\n".join([*lines, "        For a value out of range.", "    "])
+
+
+if Options.__doc__:  # not with -OO
+    Options.__doc__ = f"{Options.__doc__.rstrip()}\n{_attributes()}"

@@ -1,10 +1,11 @@
 """The outcome of one subtraction or average, as values."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from offsky.combine.whole import Finished
-from offsky.options import Options
+from offsky.options import Options, in_words
 from offsky.subtraction import TargetScale
 
 COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
@@ -12,12 +13,12 @@ COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was done, with which files, and how it went.
+    """The files, counts and options of one subtraction or average; ``str`` is a summary.
 
     Attributes
     ----------
     status : str
-        "COMPLETE", or "SKIPPED" where there was nothing to subtract.
+        "COMPLETE", or "SKIPPED" where no background was used.
     target : str or None
         The target's file; None for an average alone.
     backgrounds : tuple of str
@@ -40,19 +41,19 @@ class Outcome:
     n_no_value : int
         Those of them at which the target has no value either.
     n_err_estimated : int
-        Pixels at which a kept sample without finite ERR took the others' mean; 0 where
-        no ERR of an average was made.
+        Pixels where a kept sample without a finite ERR got the mean of the others; 0 if
+        the average has no ERR.
     median_level : float or None
-        Median of the average; None where it has no pixel.
+        Median of the average; None if no pixel has one.
     unit : str or None
         Unit of that level.
     elapsed_s : float
         Wall time.
     options : Options
-        How it was averaged and subtracted.
+        The options of averaging and subtracting.
     n_err_unknown : int
-        Pixels whose background has no known error, so that the target's is as it was
-        although errors were to be propagated.
+        Pixels where errors were to be propagated but the average has no known error; the
+        target's error stays as it was there.
     target_scale, target_scale_error : float
         The factor on the average, and its standard error where it was fitted.
     predicted_bytes : int
@@ -84,6 +85,61 @@ class Outcome:
         """Return the attributes by name, ready for JSON."""
         return asdict(self)
 
+    def __str__(self) -> str:
+        """Return a short summary, one fact a line."""
+        if self.status == SKIPPED:
+            return f"SKIPPED: no background used; {self.output} is a copy of {self.target}"
+        lines = [] if self.target is None else [("target", self.target)]
+        lines.append(("backgrounds", f"{len(self.backgrounds)}: {_first(self.backgrounds)}"))
+        lines += [("dropped", f"{name}: {reason}") for name, reason in self.dropped]
+        changed = self.options.beyond_profile().items()
+        lines.append(("options", ", ".join([
+            f"profile {self.options.profile}",
+            *(f"{name} {in_words(value)}" for name, value in changed),
+        ])))  # fmt: skip
+        n_rejected = sum(self.n_rejected)
+        share = n_rejected / max(self.n_samples, 1)
+        lines.append(
+            ("rejected", f"{n_rejected:,} of {_count(self.n_samples, 'sample')} ({share:.2%})")
+        )
+        n_masked = sum(self.n_masked)
+        if n_masked:
+            lines.append(("masked", f"{_count(n_masked, 'sample')} left out by masks"))
+        lines.append(("uncovered", self._uncovered()))
+        if self.n_err_estimated:
+            lines.append(("ERR", f"{self.n_err_estimated:,} estimated from the other samples"))
+        if self.n_err_unknown:
+            unknown = f"{self.n_err_unknown:,} unknown in the average, left as they were"
+            lines.append(("errors", unknown))
+        level = "none" if self.median_level is None else f"{self.median_level:.6g}"
+        lines.append(("median level", f"{level} {self.unit or ''}".rstrip()))
+        if self.combined is not None:
+            lines.append(("average", self.combined))
+        lines.append(("written", str(self.output)))
+        lines.append(("time", f"{self.elapsed_s:.2f} s"))
+        return "\n".join(f"{label + ':':<13} {text}" for label, text in lines)
+
+    def _uncovered(self) -> str:
+        """Return the number of uncovered pixels, and what was done to them."""
+        if not self.n_uncovered:
+            return "none"
+        effect = "set to NaN" if self.options.uncovered == "nan" else "left as they were"
+        if self.target is None:
+            effect = "not averaged"
+        return f"{_count(self.n_uncovered, 'pixel')} without a sample, {effect}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _first(names: tuple[str, ...]) -> str:
+    """Return the first few names, without their folders."""
+    shown = [Path(name).name for name in names[:3]]
+    if len(names) > len(shown):
+        shown.append(f"and {len(names) - len(shown)} more")
+    return ", ".join(shown)
+
 
 def completed(
     finished: Finished,
@@ -101,7 +157,7 @@ def completed(
     scale: TargetScale | None = None,
     predicted_bytes: int = 0,
 ) -> Outcome:
-    """Return the outcome of an average that was made."""
+    """Return the outcome of a complete average or subtraction."""
     return Outcome(
         status=COMPLETE,
         target=target,
@@ -133,7 +189,7 @@ def skipped(
     elapsed_s: float,
     options: Options,
 ) -> Outcome:
-    """Return the outcome of a target that was copied as it is."""
+    """Return the outcome of a target that was copied without a change."""
     return Outcome(
         status=SKIPPED,
         target=target,
@@ -201,7 +257,7 @@ def counted(n: int, one: str, many: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ProductOutcome:
-    """What came of one product of a programme.
+    """The outcome of one product of a programme.
 
     Attributes
     ----------

@@ -11,8 +11,7 @@ from offsky.engine.order import Order
 from offsky.errors import ParameterError
 from offsky.io.model_product import ModelAverage, ModelProduct
 from offsky.models import found_masks, made
-from offsky.option_table import OPTION_TABLE
-from offsky.options import PROFILES, Options
+from offsky.options import PROFILES, Options, declarations
 from offsky.outcome import SKIPPED
 from offsky.selection.suitability import Policy
 
@@ -29,27 +28,33 @@ __all__ = ["BackgroundStep", "install", "uninstall"]
 
 log = logging.getLogger(__name__)
 
-# Their background is a reference file, scaled: the parent's business.
+# Their background is a scaled reference file, which the parent subtracts.
 _FROM_REFERENCE = ("NIS_WFSS", "NRC_WFSS", "MIR_WFSS", "NIS_SOSS")
 
 
-def _spec() -> str:
-    """Return the parameters of the step, as ConfigObj reads them; those of jwst's are kept."""
+def spec_of(options_class: type[Options] = Options) -> str:
+    """Return the parameters of the step, as ConfigObj reads them, beside those of jwst's.
+
+    Parameters
+    ----------
+    options_class : type
+        `Options`, or a class derived from it.
+    """
     lines = [
         f"profile = option({_quoted(PROFILES)}, default='jwst')  # Set of options to begin with",
     ]
-    for entry in OPTION_TABLE:
-        if entry.name == "maxiters":
+    for each in declarations(options_class):
+        if each.name == "maxiters":
             continue  # jwst's own, to whom 0 is no limit
         kind = {
-            "choice": f"option({_quoted(entry.choices)}, default=None)",
+            "choice": f"option({_quoted(each.words)}, default=None)",
             "number": "float(default=None)",
             "count": "integer(default=None)",
             "flags": "string(default=None)",
-            "scale": "string(default=None)",
             "switch": "boolean(default=None)",
-        }[entry.kind]
-        lines.append(f"{entry.name} = {kind}  # {entry.help} None: {entry.defaults}")
+        }[each.kind if each.kind == "choice" or not each.words else "flags"]
+        text = each.help.replace("`", "")
+        lines.append(f"{each.name} = {kind}  # {text} None: {each.defaults}")
     lines += [
         "masks = force_list(default=None)  # Masks of backgrounds, each as BACKGROUND=FILE",
         "mask_dir = string(default=None)  # Folder with <root>_mask.fits of <root>_rate.fits",
@@ -66,13 +71,13 @@ def _quoted(names: Iterable[str]) -> str:
 class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
     """Subtract background exposures from a target exposure.
 
-    In the place of ``jwst.background.BackgroundStep``: the same alias, parameters,
-    inputs, statuses and products, and offsky's options besides (``profile``, and the
-    fields of `offsky.Options`; None for the profile's value). Differences in the results
-    are listed in ``docs/parity.md``.
+    The step takes the place of ``jwst.background.BackgroundStep``. It has the same alias,
+    parameters, inputs, statuses and products, and offsky's options (``profile``, and the
+    fields of `offsky.Options`; None for the profile's value). ``docs/parity.md`` lists the
+    differences in the results.
     """
 
-    spec = _spec()
+    spec = spec_of()
 
     def process(self, step_input: Any, input_bkg_list: Any = None) -> Any:
         """Subtract the average of background exposures from the target.
@@ -100,7 +105,7 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             return self._subtract(target, _listed(members["background"] or given))
 
     def _from_reference(self, step_input: Any, input_bkg_list: Any) -> Any:
-        """Let jwst's step do the work, with its own default."""
+        """Call jwst's step, with its own default."""
         given: Any = self.get_pars()["sigma"]
         self.sigma = PROFILES["jwst"].sigma if given is None else given
         try:
@@ -109,19 +114,21 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             self.sigma = given
 
     def _options(self) -> Options:
-        """Return the options that the parameters say."""
-        given = {entry.name: getattr(self, entry.name) for entry in OPTION_TABLE}
+        """Return the options of the parameters."""
+        known = declarations(Options)
+        given = {each.name: getattr(self, each.name) for each in known}
         wanted = {name: value for name, value in given.items() if value is not None}
         # To the parent, and to astropy, none below 1 is a limit.
         if wanted.get("maxiters", 1) < 1:
             wanted["maxiters"] = None
-        scale = wanted.get("target_scale")
-        if isinstance(scale, str) and scale != "fit":
-            wanted["target_scale"] = _number(scale)
+        for each in known:
+            value = wanted.get(each.name)
+            if each.kind == "number" and isinstance(value, str) and value not in each.words:
+                wanted[each.name] = _number(value)
         return choose_options(self.profile, None, wanted)
 
     def set_primary_input(self, obj: Any, exclusive: bool = True) -> None:
-        """Remember what products are named after.
+        """Remember the input that products are named after.
 
         Parameters
         ----------
@@ -196,7 +203,7 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Let ``Image2Pipeline`` and ``Spec2Pipeline`` of this process use offsky's step.
+    """Make ``Image2Pipeline`` and ``Spec2Pipeline`` of this process use offsky's step.
 
     Pipelines made afterwards have it as their ``bkg_subtract``. `uninstall` undoes it.
     """
@@ -226,11 +233,12 @@ def _named_masks(masks: Iterable[str] | None) -> dict[str, str]:
     return named
 
 
-def _number(text: str) -> float:
+def _number(text: str) -> float | str:
+    """Return a number; another text as it is, for `Options` to refuse."""
     try:
         return float(text)
     except ValueError:
-        raise ParameterError(f"target_scale is {text!r}: give a number, or 'fit'") from None
+        return text
 
 
 def _listed(backgrounds: Any) -> list[Any]:

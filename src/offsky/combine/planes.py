@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from offsky.combine.rule import median_factors, rule_of
 from offsky.errors import ParameterError
 from offsky.kernel import twin_average
 from offsky.kernel.contract import Averages, Planes
-from offsky.options import Options
+from offsky.options import Options, shown
 from offsky.values.average import ClippedMean
 
 log = logging.getLogger(__name__)
@@ -169,9 +170,12 @@ def count_threads(threads: int | None) -> int:
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
-    if threads < 1:
-        raise ParameterError(f"threads is {threads}: give one or more, or none for all cores")
-    return threads
+    whole = isinstance(threads, Integral) and not isinstance(threads, bool)
+    if not whole or threads < 1:
+        raise ParameterError(
+            f"threads is {shown(threads)}: give one or more, or None for all cores"
+        )
+    return int(threads)
 
 
 @cache

@@ -1,12 +1,14 @@
 """Averages of arrays that people have: checks, then the engine."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from offsky.arrays import as_flags, as_samples
 from offsky.combine.planes import MOST_EXPOSURES, average_planes, count_threads
 from offsky.errors import ParameterError
-from offsky.options import Options
+from offsky.options import Options, as_options
 from offsky.values.average import ClippedMean
 
 
@@ -74,7 +76,9 @@ def clipped_mean(
     >>> float(kept.sci[0]), int(kept.n_kept[0])
     (1.5, 2)
     """
-    options = Options(sigma=sigma, maxiters=maxiters) if options is None else options
+    if options is None:
+        options = Options(sigma=sigma, maxiters=maxiters)
+    options = as_options(options)
     stack = as_samples(np.asarray(sci))
     if stack.ndim < 1 or not 1 <= len(stack) <= MOST_EXPOSURES:
         raise ParameterError(

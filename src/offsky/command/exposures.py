@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,7 @@ def _subtract_association(
     how: dict[str, Any],
 ) -> None:
     """Make all products, say what came of each, fail at the end if one did."""
-    from offsky.command.summary import render_json_list, render_summary
+    from offsky.command.summary import render_json_list
     from offsky.errors import OffskyError
     from offsky.files import subtract_association
 
@@ -119,7 +120,7 @@ def _subtract_association(
             if isinstance(outcome, OffskyError):
                 click.echo(f"offsky: {outcome}", err=True)
             elif not as_json:
-                click.echo(f"{render_summary(outcome)}\n")
+                click.echo(f"{outcome}\n")
     if as_json:
         click.echo(render_json_list(outcomes))
     if any(isinstance(outcome, OffskyError) for outcome in outcomes):
@@ -129,7 +130,7 @@ def _subtract_association(
 @click.command()
 @click.argument("backgrounds", type=PATH, nargs=-1, required=True)
 @click.option("-o", "--output", type=PATH, required=True, help="File to write.")
-@averaging_options
+@partial(averaging_options, subtracts=False)
 def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **how: Any) -> None:
     """Average BACKGROUNDS into one file, to look at or to use as a background.
 
@@ -140,7 +141,7 @@ def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **how: A
     from offsky.files import average_file
 
     def work(progress: "Progress") -> "Outcome":
-        options = take_options(how)
+        options = take_options(how, subtracts=False)
         return average_file(backgrounds, output, progress=progress, options=options, **how)
 
     _run(work, as_json)
@@ -148,8 +149,8 @@ def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **how: A
 
 def _run(work: "Callable[[Progress], Outcome]", as_json: bool) -> None:
     """Do the work with a progress bar, print its summary."""
-    from offsky.command.summary import render_json, render_summary
+    from offsky.command.summary import render_json
 
     with one_line_errors(), progress_bar() as progress:
         outcome = work(progress)
-    click.echo(render_json(outcome) if as_json else render_summary(outcome))
+    click.echo(render_json(outcome) if as_json else str(outcome))

@@ -1,16 +1,14 @@
 """The options that decide the pixels, on the command line."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from offsky.option_table import OPTION_TABLE, OptionEntry
-from offsky.options import PROFILES
+from offsky.options import PROFILES, Declaration, Options, declarations, profiles
 
 if TYPE_CHECKING:
-    from offsky.options import Options
-
     _ParamType = click.ParamType[Any]
 else:
     _ParamType = click.ParamType
@@ -19,37 +17,44 @@ else:
 _NONE = "none"
 
 
-class _OrNone(_ParamType):
-    """A number, or the word none."""
+class _OrWord(_ParamType):
+    """A number, or one of some words."""
 
-    def __init__(self, number: Any) -> None:
+    def __init__(self, number: Any, words: tuple[str, ...]) -> None:
         self._number = number
+        self._words = words
         self.name = str(number.name)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if str(value).lower() == _NONE:
-            return _NONE
-        return self._number.convert(value, param, ctx)
-
-
-class _Scale(_ParamType):
-    """A number, or the word fit."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if str(value).lower() == "fit":
-            return "fit"
+        word = str(value).lower()
+        if word in self._words:
+            return word
         try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor 'fit'", param, ctx)
+            return self._number.convert(value, param, ctx)
+        except click.BadParameter as error:
+            expected = " or ".join(repr(each) for each in self._words)
+            self.fail(f"{error.message.rstrip('.')}, nor {expected}", param, ctx)
 
 
-def pixel_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--profile`` and one option for each field of `Options`."""
-    for entry in reversed(OPTION_TABLE):
-        command = _click_option(entry)(command)
+def pixel_options(
+    command: Callable[..., Any], options_class: type[Options] = Options, *, subtracts: bool = True
+) -> Callable[..., Any]:
+    """Add ``--profile`` and one option for each declaration.
+
+    Parameters
+    ----------
+    command : callable
+        The function of the command.
+    options_class : type
+        `Options`, or a class derived from it.
+    subtracts : bool
+        Whether the command subtracts. If not, options of the subtraction are not shown, and
+        `take_options` refuses them.
+    """
+    of_class: Any = options_class
+    for each, name, arguments in reversed(_click_options(of_class)):
+        hidden = each.of_subtraction and not subtracts
+        command = click.option(name, **arguments, hidden=hidden)(command)
     return click.option(
         "--profile",
         type=click.Choice(list(PROFILES)),
@@ -60,51 +65,69 @@ def pixel_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def take_options(how: dict[str, Any]) -> "Options":
+def take_options(
+    how: dict[str, Any], options_class: type[Options] = Options, *, subtracts: bool = True
+) -> Options:
     """Take the options that decide the pixels out of a command's parameters.
 
     Parameters
     ----------
     how : dict
         The command's parameters by name; those of `pixel_options` are removed.
+    options_class, subtracts
+        As for `pixel_options`.
 
     Raises
     ------
+    click.UsageError
+        For an option of the subtraction where nothing is subtracted.
     ParameterError
         For a value out of range.
     """
     from offsky.choices import choose_options
 
-    given = {entry.name: how.pop(entry.name) for entry in OPTION_TABLE}
-    return choose_options(
-        how.pop("profile"),
-        None,
-        {
-            name: None if value == _NONE and _may_be_none(name) else value
-            for name, value in given.items()
-            if value is not None
-        },
-    )
+    given = {}
+    for each in declarations(options_class):
+        value = how.pop(each.name)
+        if value is None:
+            continue
+        if each.of_subtraction and not subtracts:
+            raise click.UsageError(
+                f"{_name(each.name)} is for the subtraction; an average alone is not subtracted"
+            )
+        given[each.name] = None if value == _NONE and each.may_be_none else value
+    begun = profiles(options_class)[how.pop("profile")]
+    return choose_options("jwst", begun, given)
 
 
-def _may_be_none(name: str) -> bool:
-    return any(entry.name == name and entry.may_be_none for entry in OPTION_TABLE)
+def _name(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
-def _click_option(entry: OptionEntry) -> Callable[..., Any]:
-    name = entry.name.replace("_", "-")
-    kind: Any = {
-        "choice": click.Choice(list(entry.choices)),
-        "number": click.FLOAT,
-        "count": click.INT,
-        "flags": click.STRING,
-        "scale": _Scale(),
-        "switch": None,
-    }[entry.kind]
-    return click.option(
-        f"--{name}/--no-{name}" if entry.kind == "switch" else f"--{name}",
-        type=_OrNone(kind) if entry.may_be_none else kind,
-        default=None,
-        metavar={"count": "N", "number": "X", "flags": "FLAGS", "scale": "X|fit"}.get(entry.kind),
-        help=f"{entry.help} [default: {entry.defaults}]",
-    )
+@cache
+def _click_options(options_class: Any) -> tuple[tuple[Declaration, str, dict[str, Any]], ...]:
+    """Return declarations with the arguments of ``click.option``; several commands use them."""
+    return tuple((each, *_arguments(each)) for each in declarations(options_class))
+
+
+def _arguments(declared: Declaration) -> tuple[str, dict[str, Any]]:
+    name, kind = _name(declared.name), declared.kind
+    words = (*declared.words, *([_NONE] * declared.may_be_none))
+    metavar = {"count": "N", "number": "X", "flags": "FLAGS"}.get(kind)
+    if kind in ("number", "count") and declared.words:
+        metavar = "|".join([str(metavar), *declared.words])
+    value: Any = None
+    if kind == "choice":
+        value = click.Choice(list(words))
+    elif kind != "switch":
+        value = {"number": click.FLOAT, "count": click.INT, "flags": click.STRING}[kind]
+        value = _OrWord(value, words) if words else value
+    # Other options are in backquotes: every second part.
+    parts = declared.help.split("`")
+    parts[1::2] = [_name(each) for each in parts[1::2]]
+    return f"{name}/--no-{name[2:]}" if kind == "switch" else name, {
+        "type": value,
+        "default": None,
+        "metavar": metavar,
+        "help": f"{''.join(parts)} [default: {declared.defaults}]",
+    }

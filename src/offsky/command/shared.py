@@ -32,10 +32,13 @@ class _Bytes(click.ParamType[int] if TYPE_CHECKING else click.ParamType):  # typ
         try:
             return as_bytes(value)
         except ParameterError:
-            return self.fail(f"{value!r} is no number of bytes, such as 512M or 4G", param, ctx)
+            self.fail(f"{value!r} is no number of bytes, such as 512M or 4G", param, ctx)
+            raise
 
 
-def averaging_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def averaging_options(
+    command: Callable[..., Any], *, subtracts: bool = True
+) -> Callable[..., Any]:
     """Add the options that every averaging command has."""
     options = [
         click.option("--overwrite", is_flag=True, help="Replace output files that exist."),
@@ -76,7 +79,7 @@ def averaging_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for option in reversed(options):
         command = option(command)
-    return pixel_options(command)
+    return pixel_options(command, subtracts=subtracts)
 
 
 def _masks(ctx: Any, param: Any, given: Sequence[str]) -> list[Path | None] | dict[str, Path]:

@@ -89,7 +89,7 @@ class Making:
             for exposure, mask in zip(self.used, self.masks, strict=True)
             if mask is not None
         ]
-        return Provenance(self.selection.names, self.options, tuple(masks))
+        return Provenance(self.selection.names, self.options, tuple(masks), run=self.selection.run)
 
     def begin(self) -> None:
         """Begin to write the product."""

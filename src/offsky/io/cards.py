@@ -1,4 +1,4 @@
-"""What a product says of its making: keywords and history, the same for all formats."""
+"""The header cards and history of a product, the same for all formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,8 @@ from math import fsum, isfinite, nan
 from typing import Any
 
 from offsky.combine.whole import Finished
-from offsky.options import Options
+from offsky.effect import Run
+from offsky.options import Declaration, Options, declarations, idle_options
 from offsky.selection.suitability import Verdict
 from offsky.subtraction import TargetScale
 from offsky.values.metadata import Metadata
@@ -18,27 +19,6 @@ STATUS_KEYWORD = "S_BKDSUB"
 
 Card = tuple[str, str | int | float | None, str]
 
-OPTION_CARDS = {
-    "reject": ("OFFREJCT", "what tells outliers"),
-    "sigma_lower": ("OFFSIGLO", "clipping threshold below the centre"),
-    "sigma_upper": ("OFFSIGHI", "clipping threshold above the centre"),
-    "n_extremes": ("OFFNEXTR", "extremes dropped at either end"),
-    "min_keep": ("OFFMINKP", "samples kept at least"),
-    "center": ("OFFCENTR", "what the thresholds are about"),
-    "combine": ("OFFCOMB", "what is made of the kept samples"),
-    "weight": ("OFFWEIGH", "weights of the exposures"),
-    "errors": ("OFFERRS", "what is done to errors and variances"),
-    "dq": ("OFFDQ", "samples whose flags the average has"),
-    "bad_bits": ("OFFBADBT", "flags of samples that are left out"),
-    "bad_fraction": ("OFFBADFR", "fraction of bad samples for DO_NOT_USE"),
-    "uncovered": ("OFFUNCOV", "what is done to uncovered pixels"),
-    "level": ("OFFMATCH", "how backgrounds' levels are matched"),
-    "target_scale": ("OFFSCALE", "factor on the averaged background"),
-    "mask_sources": ("OFFMASK", "sources in backgrounds left out"),
-}
-"""Keyword and comment of each option, where it is not its profile's."""
-
-# `sigma` and `maxiters` are in every product.
 CORRELATED = (
     "offsky errors: those of the averaged background are included;",
     "offsky errors: correlated between planes, and targets sharing it",
@@ -68,6 +48,9 @@ class Provenance:
         Median of the average, None where it has no pixel.
     scale : TargetScale or None
         The factor on the average; None where it is not known (yet).
+    run : Run or None
+        What decides which options have no effect; None for a subtraction of these
+        backgrounds, be they images or cubes.
     """
 
     backgrounds: tuple[str, ...]
@@ -77,6 +60,7 @@ class Provenance:
     n_uncovered: int = 0
     median_level: float | None = None
     scale: TargetScale | None = None
+    run: Run | None = None
 
     def with_results(self, finished: Finished, scale: TargetScale | None = None) -> "Provenance":
         """Return the same with what is known once the average is made."""
@@ -94,50 +78,53 @@ class Provenance:
         The number of cards does not depend on the values, so that a header can be
         laid out before they are known.
         """
-        maxiters = -1 if self.options.maxiters is None else self.options.maxiters
-        differences = self.options.beyond_profile()
         return [
             ("OFFVER", _version("offsky"), "offsky version that averaged the background"),
             ("OFFNBKG", len(self.backgrounds), "backgrounds averaged"),
             ("OFFPROF", self.options.profile, "set of options, but for those named here"),
-            *(
-                (keyword, self._card_value(name, differences[name]), comment)
-                for name, (keyword, comment) in OPTION_CARDS.items()
-                if name in differences
-            ),
-            *self._scale_error_card(),
-            (
-                "OFFSIGMA",
-                _finite(self.options.sigma),
-                f"clipping threshold [{_unit(self.options)}]",
-            ),
-            ("OFFMAXIT", maxiters, "clipping passes at most (-1: no limit)"),
+            *self._option_cards(),
             ("OFFNREJ", self.n_rejected, "samples clipped"),
             ("OFFNUNCV", self.n_uncovered, "pixels without background"),
             ("OFFLEVEL", _finite(self.median_level), "median of the averaged background"),
         ]
 
+    def _option_cards(self) -> list[Card]:
+        """Return the cards of options that have an effect, then those of every product."""
+        run = Run(len(self.backgrounds), True) if self.run is None else self.run
+        idle = idle_options(self.options, run)
+        told = self.options.beyond_profile().keys() - idle.keys()
+        some: list[Card] = []
+        always: list[Card] = []
+        for each in declarations(type(self.options)):
+            if each.always or each.name in told:
+                value = self._card_value(each.name, getattr(self.options, each.name))
+                cards = always if each.always else some
+                cards.append((each.keyword, value, self._comment(each)))
+        if self.options.target_scale == "fit" and "target_scale" not in idle:
+            error = None if self.scale is None else self.scale.error
+            some.append(("OFFSCERR", error, "standard error of OFFSCALE, which was fitted"))
+        return some + always
+
     def _card_value(self, name: str, value: Any) -> Any:
         if name == "target_scale" and value == "fit" and self.scale is not None:
             return self.scale.factor
-        return "none" if value is None else value
+        if value is None:
+            return -1 if name == "maxiters" else "none"
+        return _finite(value) if isinstance(value, float) else value
 
-    def _scale_error_card(self) -> list[Card]:
-        """Return the card that a fitted factor has, and a given one has not."""
-        if self.options.target_scale != "fit":
-            return []
-        error = None if self.scale is None else self.scale.error
-        return [("OFFSCERR", error, "standard error of OFFSCALE, which was fitted")]
+    def _comment(self, declared: Declaration) -> str:
+        """Return the comment of an option's card; the threshold's has its unit."""
+        return declared.comment + (f" [{_unit(self.options)}]" if declared.name == "sigma" else "")
 
     def history(self) -> list[str]:
-        """Return one line for each background, and what is to be known of the errors."""
+        """Return one line for each background, and two on errors where they are propagated."""
         lines = [f"offsky background: {printable(name)}" for name in self.backgrounds]
         lines += [f"offsky mask: {printable(mask)} of {printable(n)}" for n, mask in self.masks]
         return [*lines, *CORRELATED] if self.options.errors == "propagate" else lines
 
 
 def _unit(options: Options) -> str:
-    """Return what the threshold counts."""
+    """Return the unit of the threshold."""
     units = {"error": "median errors", "mad": "scaled median deviations"}
     return units.get(options.reject, "standard deviations")
 
@@ -206,10 +193,10 @@ def input_records(
 
 
 def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata:
-    """Return a header's facts as they hold for the average of other exposures.
+    """Return a header's facts as they are for the average of other exposures.
 
-    Its times are those of the inputs; it is no exposure with a number and a pointing of
-    its own, and nothing was subtracted from it.
+    Its times are those of the inputs. It has no exposure number and no pointing of its
+    own, and no status, since nothing was subtracted from it.
     """
 
     def known(name: str) -> list[Any]:

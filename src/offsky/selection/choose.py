@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from offsky.effect import Run
 from offsky.errors import ExposureError, ExposureMismatchError, ParameterError
-from offsky.options import Options
+from offsky.options import Options, without_effect
 from offsky.selection.placing import Placement
 from offsky.selection.suitability import (
     Candidate,
@@ -34,10 +35,13 @@ class Selection:
         One on every background given, in their order.
     frame : Window or None
         The window of the target, or of the first background; None without backgrounds.
+    run : Run or None
+        What decides which options have no effect; None without backgrounds.
     """
 
     verdicts: tuple[Verdict, ...] = ()
     frame: Window | None = None
+    run: Run | None = None
 
     @property
     def used(self) -> tuple[int, ...]:
@@ -109,6 +113,8 @@ def choose_backgrounds(
     _log_verdicts(judgement)
     selection = Selection(judgement.verdicts, judgement.frame)
     used = [backgrounds[i] for i in selection.used]
+    n_integrations = tuple(each.shape[0] if len(each.shape) == 3 else 1 for each in used)
+    run = Run(len(used), target is not None, n_integrations)
     if options.errors == "propagate":
         _log_errors(target, [each.name for each in used if not each.has_variances])
     for exposure in used:
@@ -118,7 +124,11 @@ def choose_backgrounds(
     useless_clip = clip_warning(len(used), options)
     if useless_clip is not None:
         log.warning("%s", useless_clip)
-    return selection
+    for sentence in without_effect(
+        options, len(used), subtracts=run.subtracts, n_integrations=n_integrations
+    ):
+        log.warning("%s", sentence)
+    return replace(selection, run=run)
 
 
 def candidate_of(exposure: Exposure) -> Candidate:

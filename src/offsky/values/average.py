@@ -1,5 +1,7 @@
 """The average of exposures, pixel by pixel."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 import numpy as np
