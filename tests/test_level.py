@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import offsky
 from offsky.combine.adjusted import AdjustedExposure
@@ -77,6 +79,48 @@ def test_clipped_median_ignores_what_is_far() -> None:
     assert clipped_median(values) == pytest.approx(3.0, abs=0.005)
     assert clipped_median(np.full(7, 2.0)) == 2.0
     assert clipped_median(np.array([4.0])) == 4.0
+
+
+def clipped_median_by_passes(values: Array, sigma: float, maxiters: int) -> float:
+    """Find it as it is defined: one median of all that is kept after the other."""
+    kept = values.astype(np.float64)
+    for _ in range(maxiters):
+        middle = float(np.median(kept))
+        reach = sigma * 1.4826 * float(np.median(abs(kept - middle)))
+        inside = abs(kept - middle) <= reach
+        if reach == 0 or inside.all():
+            return middle
+        kept = kept[inside]
+        if kept.size == 0:
+            return np.nan
+    return float(np.median(kept))
+
+
+@settings(max_examples=1000)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 60) | st.sampled_from([999, 1000]),
+    kind=st.sampled_from(["noise", "outliers", "ties", "few", "nearly constant", "any"]),
+    dtype=st.sampled_from(["f4", "f8"]),
+    sigma=st.sampled_from([0.3, 1.0, 2.0, 3.0]) | st.floats(0.1, 5.0),
+    maxiters=st.sampled_from([0, 1, 2, 20]),
+)
+def test_one_sort_gives_the_clipped_median_of_repeated_medians(
+    seed: int, n: int, kind: str, dtype: str, sigma: float, maxiters: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = {
+        "noise": lambda: rng.normal(3.0, 0.1, n),
+        "outliers": lambda: rng.normal(3.0, 0.1, n) + 9.0 * (rng.random(n) < 0.3),
+        "ties": lambda: rng.integers(-3, 4, n),
+        "few": lambda: rng.choice([0.0, 0.1, 1e5], n),
+        "nearly constant": lambda: 1000.0 + 0.1 * (rng.random(n) < 0.4),
+        "any": lambda: rng.normal(size=n) * 10.0 ** rng.uniform(-30, 30, n),
+    }[kind]().astype(dtype)
+    before = values.tobytes()
+    expected = clipped_median_by_passes(values, sigma, maxiters)
+    np.testing.assert_array_equal(clipped_median(values, sigma, maxiters), expected)
+    assert values.tobytes() == before
 
 
 def test_sampled_rows_are_even_and_the_sample_is_bounded() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offsky.combine.median import median
+from offsky.combine.median import _bracketed, median
 
 
 def values_of(kind: str, n: int, seed: int) -> np.ndarray:
@@ -43,6 +43,12 @@ def test_it_is_that_of_numpy(kind: str, seed: int, n: int) -> None:
     if known.size:
         assert median(values, known.size) == float(np.median(known))
     np.testing.assert_array_equal(values, before)
+
+
+def test_the_bracket_holds_where_columns_differ() -> None:
+    # An even step would see every 128th column of a full frame alone, all of one level here.
+    values = np.tile(np.arange(2048, dtype=np.float32) % 128, 2048)
+    assert _bracketed(values, values.size) == 63.5
 
 
 def test_it_is_none_of_nothing_and_nan_where_a_value_that_counts_is() -> None:

@@ -46,7 +46,8 @@ def median(values: Array, n_wanted: int) -> float | None:
 
 def _bracketed(values: Array, n_wanted: int) -> float | None:
     """Return the median by way of a bracket; None where that does not work."""
-    sample = values[:: max(1, values.size // _N_SAMPLED)]
+    # Odd: of rows of 2048 a step of 128 would see 16 columns alone.
+    sample = values[:: values.size // _N_SAMPLED | 1]
     sample = np.sort(sample[~np.isnan(sample)])
     if sample.size == 0:
         return None

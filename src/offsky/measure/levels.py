@@ -1,11 +1,12 @@
 """The levels of exposures, and what brings them to a common one: plain numbers."""
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offsky.arrays import Array
+from offsky.arrays import Array, Float64s
 from offsky.errors import ExposureMismatchError
 
 # Samples that levels are told from: of each exposure a quarter of a million, fewer of
@@ -52,16 +53,58 @@ def clipped_median(values: Array, sigma: float = 3.0, maxiters: int = 20) -> flo
     Returns
     -------
     float
+        NaN where a small threshold leaves nothing.
+
+    Notes
+    -----
+    What is kept is a run of the sorted values: one sort serves all passes.
     """
-    kept = values.astype(np.float64)
+    ordered = np.sort(values).astype(np.float64)
+    first, last = 0, len(ordered)
     for _ in range(maxiters):
-        middle = float(np.median(kept))
-        reach = sigma * 1.4826 * float(np.median(abs(kept - middle)))
-        inside = abs(kept - middle) <= reach
-        if reach == 0 or inside.all():
+        middle = _middle(ordered, first, last)
+        reach = sigma * 1.4826 * _median_distance(ordered, first, last, middle)
+        split = bisect_left(ordered, middle, first, last)
+        left = bisect_left(range(first, split), -reach, key=lambda i: ordered[i] - middle)
+        right = bisect_right(range(split, last), reach, key=lambda i: ordered[i] - middle)
+        inside = first + left, split + right
+        if reach == 0 or inside == (first, last):
             return middle
-        kept = kept[inside]
-    return float(np.median(kept))
+        first, last = inside
+        if first == last:
+            return float("nan")
+    return _middle(ordered, first, last)
+
+
+def _middle(ordered: Float64s, first: int, last: int) -> float:
+    """Return the median of a run [first, last) of sorted values."""
+    low, high = ordered[(first + last - 1) // 2], ordered[(first + last) // 2]
+    return float((low + high) / 2)
+
+
+def _median_distance(ordered: Float64s, first: int, last: int, middle: float) -> float:
+    """Return the median distance of a run of sorted values from their middle."""
+    n = last - first
+    low, high = (_kth_distance(ordered, first, last, middle, k) for k in ((n - 1) // 2, n // 2))
+    return (low + high) / 2
+
+
+def _kth_distance(ordered: Float64s, first: int, last: int, middle: float, k: int) -> float:
+    """Return the k-th smallest distance, from 0.
+
+    The k + 1 values nearest to the middle are next to each other, and the farther end of
+    those is sought. From one such group to the next its left end comes nearer to the
+    middle and its right end goes away.
+    """
+    groups = range(first, last - k)
+
+    def farther_end(i: int) -> float:
+        return float(max(middle - ordered[i], ordered[i + k] - middle))
+
+    split = bisect_left(
+        groups, True, key=lambda i: bool(ordered[i + k] - middle >= middle - ordered[i])
+    )
+    return min(farther_end(i) for i in groups[max(split - 1, 0) : split + 1])
 
 
 def match_levels(samples: Array, how: str) -> LevelMatch:
