@@ -280,7 +280,7 @@ class Bench:
         from offsky.programme.executors import ProcessExecutor
         from offsky.programme.planning import make_plan
         from offsky.programme.run import run_programme
-        from offsky.selection.pairing import Rule
+        from offsky.selection.pairing import Pairing
 
         folder = self.folder / "small"
         folder.mkdir(exist_ok=True)
@@ -290,7 +290,7 @@ class Bench:
             10 + i: [i % 10, (i + 1 + i // 10) % 10] for i in range(40)
         }
         association = bench.association("small", programme)
-        plan = make_plan([association], rule=Rule(), options=Options())
+        plan = make_plan([association], pairing=Pairing(), options=Options())
 
         def seconds(executor: object) -> float:
             shutil.rmtree(bench.out, ignore_errors=True)

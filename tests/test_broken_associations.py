@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from plain import expose, product, refused, write_association
 
 import offsky
-from offsky.io.association import Product, read_association
+from offsky.io.association import AssociationProduct, read_association
 
 
 @pytest.fixture
@@ -164,5 +164,5 @@ def test_whatever_json_holds_it_is_followed_or_refused_in_one_line(
     else:
         message = "followed"
         assert found
-        assert all(isinstance(each, Product) and each.target.exists() for each in found)
+        assert all(isinstance(each, AssociationProduct) and each.target.exists() for each in found)
     assert message.isprintable()

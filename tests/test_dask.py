@@ -118,12 +118,12 @@ def main():
     from distributed import LocalCluster
     from offsky.programme.executors import DaskExecutor
     from offsky.options import Options
-    from offsky.selection.pairing import Rule
+    from offsky.selection.pairing import Pairing
     from offsky.programme.planning import make_plan
     from offsky.programme.run import run_programme
 
     inputs, out = map(Path, sys.argv[1:])
-    plan = make_plan([inputs], rule=Rule(source="dithers"), options=Options())
+    plan = make_plan([inputs], pairing=Pairing(source="dithers"), options=Options())
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1",
         dashboard_address=None,

@@ -25,7 +25,7 @@ from offsky.programme.plan_json import parse_plan, render_plan
 from offsky.programme.planning import changed_since, make_plan, read_plan
 from offsky.selection.pairing import (
     Examined,
-    Rule,
+    Pairing,
     choose,
     choose_dedicated,
     choose_others,
@@ -78,7 +78,7 @@ def test_dedicated_backgrounds_serve_every_target_of_their_configuration() -> No
         examined("bg2", bkgdtarg=True, filter="F1000W", program="09999"),
         examined("bg3", bkgdtarg=True),
     ]
-    choices = choose_dedicated(exposures, Rule(source="dedicated"), Policy())
+    choices = choose_dedicated(exposures, Pairing(source="dedicated"), Policy())
     assert backgrounds_of(choices) == {"a": ["bg1", "bg3"], "b": ["bg2"], "c": ["bg1", "bg3"]}
     assert not any(choice.dropped for choice in choices)
 
@@ -101,7 +101,7 @@ def test_a_background_of_another_configuration_is_none(fact: dict[str, str]) -> 
     (name,) = fact
     target = examined("a", **({name: "Y"} if getattr(BASE, name) is None else {}))
     exposures = [target, examined("bg", bkgdtarg=True, **fact)]
-    (choice,) = choose_dedicated(exposures, Rule(source="dedicated"), Policy())
+    (choice,) = choose_dedicated(exposures, Pairing(source="dedicated"), Policy())
     assert choice.backgrounds == ()
     assert choice.skipped is not None
     assert "no dedicated background" in choice.skipped
@@ -113,7 +113,7 @@ def test_a_background_that_overlaps_in_part_is_used_and_one_beside_it_dropped() 
         examined("part", bkgdtarg=True, xstart=9),
         examined("beside", bkgdtarg=True, xstart=17),
     ]
-    (choice,) = choose_dedicated(exposures, Rule(source="dedicated"), Policy())
+    (choice,) = choose_dedicated(exposures, Pairing(source="dedicated"), Policy())
     assert backgrounds_of([choice]) == {"a": ["part"]}
     assert "does not overlap" in dropped_of(choice)["beside"]
 
@@ -132,7 +132,7 @@ def test_each_exposure_of_a_pattern_has_the_others(source: Any) -> None:
         examined("e1", xsize=8),
         examined("dedicated", bkgdtarg=True),
     ]
-    choices = choose_others(exposures, Rule(source=source), Policy())
+    choices = choose_others(exposures, Pairing(source=source), Policy())
     assert backgrounds_of(choices) == {
         "a1": ["a2", "a3"],
         "a2": ["a1", "a3"],
@@ -149,7 +149,7 @@ def test_each_exposure_of_a_pattern_has_the_others(source: Any) -> None:
 
 def test_an_exposure_that_does_not_tell_its_pattern_is_skipped() -> None:
     choices = choose_others(
-        [examined("a", observation=None), examined("b")], Rule(source="nods"), Policy()
+        [examined("a", observation=None), examined("b")], Pairing(source="nods"), Policy()
     )
     assert "does not say" in (choices[0].skipped or "")
     assert choices[1].skipped == "alone in its pattern"
@@ -160,8 +160,8 @@ def test_nods_closer_than_the_least_separation_are_left_out() -> None:
         examined(name, ra_ref=150.0, dec_ref=2.0 + arcsec / 3600)
         for name, arcsec in (("a", 0.0), ("b", 0.2), ("c", 0.5))
     ]
-    rule = Rule(source="nods", min_separation=0.3)
-    choices = choose_others(exposures, rule, Policy())
+    pairing = Pairing(source="nods", min_separation=0.3)
+    choices = choose_others(exposures, pairing, Policy())
     assert backgrounds_of(choices)["a"] == ["c"]
     assert '0.2" from the target, less than 0.3"' in dropped_of(choices[0])["b"]
 
@@ -187,7 +187,7 @@ def test_on_a_moving_target_only_the_offsets_tell_the_separation() -> None:
 def test_separations_that_the_headers_do_not_say_are_refused() -> None:
     exposures = [examined("a", ra_ref=1.0, dec_ref=1.0), examined("b")]
     with pytest.raises(ParameterError, match="do not say how far apart"):
-        choose_others(exposures, Rule(source="nods", min_separation=0.1), Policy())
+        choose_others(exposures, Pairing(source="nods", min_separation=0.1), Policy())
     # Offsets are from a point that other observations do not share.
     a = examined("a", x_offset=0.0, y_offset=0.0)
     b = examined("b", x_offset=1.0, y_offset=0.0, observation="002")
@@ -201,7 +201,7 @@ def test_backgrounds_too_far_in_time_are_dropped() -> None:
         examined("near", bkgdtarg=True, mid_time=60001.0),
         examined("far", bkgdtarg=True, mid_time=59990.0),
     ]
-    (choice,) = choose_dedicated(exposures, Rule(source="dedicated", max_days=2), Policy())
+    (choice,) = choose_dedicated(exposures, Pairing(source="dedicated", max_days=2), Policy())
     assert backgrounds_of([choice]) == {"a": ["near"]}
     assert dropped_of(choice)["far"] == "10 days from the target, more than 2"
 
@@ -211,19 +211,22 @@ def test_times_come_from_whatever_the_header_says() -> None:
         examined("a", mid_time=None, start_time=60000.0, end_time=60000.2),
         examined("b", bkgdtarg=True, mid_time=None, date_beg="2023-02-25T12:00:00.000"),
     ]
-    (choice,) = choose_dedicated(exposures, Rule(source="dedicated", max_days=0.1), Policy())
+    (choice,) = choose_dedicated(exposures, Pairing(source="dedicated", max_days=0.1), Policy())
     assert dropped_of(choice)["b"].startswith("0.4 days")
     timeless = [examined("a"), examined("b", bkgdtarg=True, mid_time=None)]
-    for rule in (Rule(source="dedicated", max_days=1), Rule(source="dedicated", nearest=3)):
+    for pairing in (
+        Pairing(source="dedicated", max_days=1),
+        Pairing(source="dedicated", nearest=3),
+    ):
         with pytest.raises(ParameterError, match="does not say when"):
-            choose_dedicated(timeless, rule, Policy())
+            choose_dedicated(timeless, pairing, Policy())
 
 
 @given(st.lists(st.floats(59990, 60010), min_size=1, max_size=9), st.integers(1, 9))
 def test_the_nearest_are_used_in_the_order_they_came(times: list[float], nearest: int) -> None:
     target = examined("t")
     others = [examined(f"b{i}", bkgdtarg=True, mid_time=time) for i, time in enumerate(times)]
-    choice = choose(target, others, Rule(source="dedicated", nearest=nearest), Policy())
+    choice = choose(target, others, Pairing(source="dedicated", nearest=nearest), Policy())
     used = [int(Path(path).name[1:]) for path in choice.backgrounds]
     assert used == sorted(used)
     assert len(used) == min(nearest, len(times))
@@ -235,7 +238,7 @@ def test_the_nearest_are_used_in_the_order_they_came(times: list[float], nearest
 
 def test_too_few_backgrounds_skip_the_product_with_the_reason() -> None:
     exposures = [examined(name) for name in "abc"]
-    choices = choose_others(exposures, Rule(source="dithers", min_backgrounds=3), Policy())
+    choices = choose_others(exposures, Pairing(source="dithers", min_backgrounds=3), Policy())
     assert {c.skipped for c in choices} == {"2 of 2 backgrounds left, fewer than 3"}
 
 
@@ -246,7 +249,7 @@ def test_a_background_with_another_grating_tilt_is_dropped_as_in_a_single_run() 
         examined("b", gwa_xtilt=0.1, **facts),
         examined("c", gwa_xtilt=0.2, **facts),
     ]
-    choices = choose_others(exposures, Rule(source="nods"), Policy())
+    choices = choose_others(exposures, Pairing(source="nods"), Policy())
     assert backgrounds_of(choices) == {"a": ["b"], "b": ["a"], "c": []}
     assert "GWA_XTIL" in dropped_of(choices[0])["c"]
 
@@ -254,23 +257,23 @@ def test_a_background_with_another_grating_tilt_is_dropped_as_in_a_single_run() 
 def test_what_a_single_run_would_refuse_is_dropped_by_rule_but_a_problem_where_written() -> None:
     target = examined("t")
     others = [examined("ok", bkgdtarg=True), examined("odd", bkgdtarg=True, filter="F560W")]
-    by_rule = choose(target, others, Rule(source="dedicated"), Policy())
+    by_rule = choose(target, others, Pairing(source="dedicated"), Policy())
     assert backgrounds_of([by_rule]) == {"t": ["ok"]}
     assert "FILTER" in dropped_of(by_rule)["odd"]
     assert by_rule.problem is None
-    written = choose(target, others, Rule(), Policy(), as_written=True)
+    written = choose(target, others, Pairing(), Policy(), as_written=True)
     assert len(written.backgrounds) == 2
     assert "odd: FILTER" in (written.problem or "")
-    forced = choose(target, others, Rule(), Policy(force=True), as_written=True)
+    forced = choose(target, others, Pairing(), Policy(force=True), as_written=True)
     assert len(forced.backgrounds) == 2
     assert forced.problem is None
 
 
 def test_a_target_that_was_subtracted_before_is_skipped() -> None:
     exposures = [examined("a", status="COMPLETE"), examined("b", bkgdtarg=True)]
-    (choice,) = choose_dedicated(exposures, Rule(source="dedicated"), Policy())
+    (choice,) = choose_dedicated(exposures, Pairing(source="dedicated"), Policy())
     assert "subtracted already" in (choice.skipped or "")
-    (choice,) = choose_dedicated(exposures, Rule(source="dedicated"), Policy(force=True))
+    (choice,) = choose_dedicated(exposures, Pairing(source="dedicated"), Policy(force=True))
     assert choice.skipped is None
 
 
@@ -287,7 +290,7 @@ def test_a_target_that_was_subtracted_before_is_skipped() -> None:
 )
 def test_rules_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ParameterError):
-        Rule(**wrong)
+        Pairing(**wrong)
 
 
 def products(*lists: tuple[str, str], **how: Any) -> list[PlannedProduct]:
@@ -331,14 +334,14 @@ def test_groups_balanced_for_workers_keep_every_product(
         PlannedProduct(f"{i}.fits", f"/x/t{i}", tuple(f"/x/{b}" for b in names))
         for i in range(n_targets)
     )
-    plan = Plan(Rule(), (), planned, group_products(planned))
+    plan = Plan(Pairing(), (), planned, group_products(planned))
     parts = balance(plan, n_workers)
     assert sorted(i for part in parts for i in part.products) == list(range(n_targets))
     assert all(2 * len(part.products) >= n_backgrounds - 1 for part in parts) or len(parts) == 1
 
 
 PLAN = Plan(
-    Rule(source="nods", min_separation=0.3),
+    Pairing(source="nods", min_separation=0.3),
     tuple(PlannedFile(f"/x/{name}", 10, 20, (24, 16), 192, 0) for name in "pqr"),
     (
         PlannedProduct("p.fits", "/x/p", ("/x/q",), (("/x/r", "too near"),), Options(sigma=2.5)),
@@ -410,7 +413,7 @@ def test_a_folder_gives_its_exposures_and_names_what_it_leaves_out(folder: Path)
     (folder / "cut_rate.fits").write_bytes(paths[0].read_bytes()[:5000])
     (folder / "notes.txt").write_text("not ours")
     paths.append(expose(folder, 9, background=True))
-    plan = make_plan([folder], rule=Rule(source="dithers"), options=Options())
+    plan = make_plan([folder], pairing=Pairing(source="dithers"), options=Options())
     assert [product.target for product in plan.products] == [str(paths[0]), str(paths[2])]
     left_out = dict(plan.left_out)
     assert "no target's background" in left_out[str(paths[3])]
@@ -423,8 +426,10 @@ def test_two_stages_of_one_exposure_need_a_suffix(folder: Path) -> None:
         expose(folder, number)
         expose(folder, number, nints=2)
     with pytest.raises(ExposureError, match="--suffix rate"):
-        make_plan([folder], rule=Rule(source="dithers"), options=Options())
-    plan = make_plan([folder], rule=Rule(source="dithers"), options=Options(), suffix="rateints")
+        make_plan([folder], pairing=Pairing(source="dithers"), options=Options())
+    plan = make_plan(
+        [folder], pairing=Pairing(source="dithers"), options=Options(), suffix="rateints"
+    )
     assert [product.output.rpartition("_")[2] for product in plan.products] == [
         "bsubints.fits"
     ] * 2
@@ -437,7 +442,7 @@ def test_associations_are_planned_as_written(folder: Path) -> None:
         members += [{"expname": b, "exptype": "background"} for b in backgrounds]
         product = {"name": name, "members": members}
         (folder / f"{name}_image2_asn.json").write_text(json.dumps({"products": [product]}))
-    plan = make_plan([folder], rule=Rule(), options=Options(maxiters=2))
+    plan = make_plan([folder], pairing=Pairing(), options=Options(maxiters=2))
     assert [product.output for product in plan.products] == ["x_bsub.fits", "y_bsub.fits"]
     assert plan.products[0].backgrounds == (str(folder / b2), str(folder / b1))
     assert plan.products[0].options == Options(maxiters=2)
@@ -448,26 +453,28 @@ def test_associations_are_planned_as_written(folder: Path) -> None:
 def test_inputs_that_cannot_be_planned_get_one_clear_line(folder: Path) -> None:
     exposure = expose(folder, 1)
     with pytest.raises(ParameterError, match="--from dedicated, nods or dithers"):
-        make_plan([exposure], rule=Rule(), options=Options())
+        make_plan([exposure], pairing=Pairing(), options=Options())
     with pytest.raises(ParameterError, match="no association"):
-        make_plan([folder], rule=Rule(), options=Options())
+        make_plan([folder], pairing=Pairing(), options=Options())
     (folder / "empty").mkdir()
     with pytest.raises(ParameterError, match="no exposures found"):
-        make_plan([folder / "empty"], rule=Rule(source="nods"), options=Options())
+        make_plan([folder / "empty"], pairing=Pairing(source="nods"), options=Options())
     with pytest.raises(MissingFileError):
-        make_plan([folder / "gone_rate.fits"], rule=Rule(source="nods"), options=Options())
+        make_plan([folder / "gone_rate.fits"], pairing=Pairing(source="nods"), options=Options())
     other = folder / "other"
     other.mkdir()
     twin = expose(other, 1, observation="001", meta__observation__activity_id="02")
     with pytest.raises(ParameterError, match="would be the output of"):
         make_plan(
-            [exposure, twin], rule=Rule(source="dithers", min_backgrounds=0), options=Options()
+            [exposure, twin],
+            pairing=Pairing(source="dithers", min_backgrounds=0),
+            options=Options(),
         )
 
 
 def test_a_plan_tells_which_files_have_changed_since(folder: Path) -> None:
     paths = [expose(folder, i) for i in (1, 2)]
-    plan = make_plan([folder], rule=Rule(source="dithers"), options=Options())
+    plan = make_plan([folder], pairing=Pairing(source="dithers"), options=Options())
     assert changed_since(plan) == []
     paths[0].unlink()
     assert changed_since(plan) == [str(paths[0])]
@@ -515,19 +522,21 @@ def test_planning_fits_files_does_not_import_the_data_models(folder: Path) -> No
 def test_real_nods_and_dithers_are_planned_from_bare_files(shared_data: Path) -> None:
     nods = make_plan(
         [shared_data / "nirspec_nod"],
-        rule=Rule(source="nods", min_separation=0.3),
+        pairing=Pairing(source="nods", min_separation=0.3),
         options=Options(),
     )
     assert [len(product.backgrounds) for product in nods.products] == [2, 2, 2]
     miri = shared_data / "miri_4qpm"
-    dithers = make_plan([miri], rule=Rule(source="dithers"), options=Options())
+    dithers = make_plan([miri], pairing=Pairing(source="dithers"), options=Options())
     assert [len(product.backgrounds) for product in dithers.products] == [4] * 5
     # 10 mas apart: a star would be subtracted from itself.
-    rule = Rule(source="dithers", min_separation=0.3)
-    near = make_plan([miri], rule=rule, options=Options())
+    pairing = Pairing(source="dithers", min_separation=0.3)
+    near = make_plan([miri], pairing=pairing, options=Options())
     assert all(product.skipped for product in near.products)
-    dedicated = make_plan([miri], rule=Rule(source="dedicated", max_days=1), options=Options())
+    dedicated = make_plan(
+        [miri], pairing=Pairing(source="dedicated", max_days=1), options=Options()
+    )
     assert [len(product.backgrounds) for product in dedicated.products] == [1] * 5
     assert [group.kind for group in dedicated.groups] == ["shared"]
-    everything = make_plan([miri], rule=Rule(source="dedicated"), options=Options())
+    everything = make_plan([miri], pairing=Pairing(source="dedicated"), options=Options())
     assert [len(product.backgrounds) for product in everything.products] == [3] * 5

@@ -38,7 +38,7 @@ from offsky.programme.journal import Journal
 from offsky.programme.plan import Plan
 from offsky.programme.planning import make_plan
 from offsky.programme.run import Summary, group_jobs, predict, run_programme
-from offsky.selection.pairing import Rule
+from offsky.selection.pairing import Pairing
 
 OUT = Path("out")
 
@@ -47,7 +47,7 @@ def planned(*inputs: Path, source: Any = "dithers", **how: Any) -> Plan:
     rule = {k: how.pop(k) for k in ("max_days", "nearest", "min_separation") if k in how}
     named = {each.name: how.pop(each.name) for each in fields(Options) if each.name in how}
     options = Options(**{"sigma": 1.5, **named})
-    return make_plan(inputs, rule=Rule(source=source, **rule), options=options, **how)
+    return make_plan(inputs, pairing=Pairing(source=source, **rule), options=options, **how)
 
 
 def run(plan: Plan, **how: Any) -> Summary:
@@ -265,7 +265,7 @@ def test_measured_memory_is_within_what_was_predicted(
         for path in first[3:]:
             path.unlink()
     options = PROFILES[profile]
-    plan = make_plan([folder], rule=Rule(source=source), options=options)
+    plan = make_plan([folder], pairing=Pairing(source=source), options=options)
     predicted = max(predict(plan, group, None, 2).peak_bytes for group in plan.groups)
     arguments = ["run", ".", "--from", source, "-o", "out", "--threads", "2", "--profile", profile]
     done = subprocess.run(

@@ -201,7 +201,7 @@ def _version() -> str:
 def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
     """Return the plan that was given, or one made of the inputs."""
     from offsky.programme.planning import make_plan, read_plan
-    from offsky.selection.pairing import Rule
+    from offsky.selection.pairing import Pairing
 
     given = [plan for path in inputs if (plan := read_plan(path)) is not None]
     if given:
@@ -209,7 +209,7 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
             raise click.UsageError("a plan stands alone; give one plan, or inputs to plan")
         _refuse_planning_options(how)
         return given[0]
-    rule = Rule(
+    pairing = Pairing(
         source=how["source"],
         max_days=how["max_days"],
         nearest=how["nearest"],
@@ -218,7 +218,7 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
     )
     return make_plan(
         inputs,
-        rule=rule,
+        pairing=pairing,
         options=take_options(how),
         force=how["force"],
         suffix=how["suffix"],

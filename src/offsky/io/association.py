@@ -40,7 +40,7 @@ _MEMBER_KEYS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class AssociationProduct:
     """One product of an association.
 
     Attributes
@@ -58,7 +58,7 @@ class Product:
     backgrounds: tuple[Path, ...]
 
 
-def read_association(path: Path, *, allow_outside: bool = False) -> list[Product]:
+def read_association(path: Path, *, allow_outside: bool = False) -> list[AssociationProduct]:
     """Read a level-2 association.
 
     Parameters
@@ -71,7 +71,7 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Product
 
     Returns
     -------
-    list of Product
+    list of AssociationProduct
         All products; members other than science and background are left out.
 
     Raises
@@ -127,7 +127,7 @@ class _Reader:
                 place, f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
             )
 
-    def product(self, part: Any, place: str) -> Product:
+    def product(self, part: Any, place: str) -> AssociationProduct:
         self.check_keys(part, _PRODUCT_KEYS, place)
         name = part.get("name")
         # What cannot be printed no file name should have, and some no file can.
@@ -159,7 +159,7 @@ class _Reader:
                 raise self._wrong(
                     f"{place}.members", f"{background.name} is both science and background"
                 )
-        return Product(name, science[0], tuple(backgrounds))
+        return AssociationProduct(name, science[0], tuple(backgrounds))
 
     def _member_path(self, expname: Any, place: str) -> Path:
         if not isinstance(expname, str) or not expname:

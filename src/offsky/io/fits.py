@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -20,6 +21,7 @@ from astropy.io.fits.verify import VerifyError
 
 from offsky.arrays import Array, as_flags, as_samples
 from offsky.errors import ExposureError, first_line
+from offsky.io.fits_header import Cards
 from offsky.io.fits_layout import Extent, read_layout
 from offsky.io.source import Source, Span, open_source
 from offsky.values.exposure import Rows, Scratch, Wanted
@@ -32,6 +34,8 @@ TOP_BIT = 0x80000000
 VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 
 # What astropy raises for damage that it comes upon, of one kind or another.
+_ABSENT = object()
+
 _DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, VerifyError)
 
 
@@ -86,7 +90,7 @@ class RawArray:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.flip = flip
-        self.row_bytes = self.dtype.itemsize * int(np.prod(shape[:-2] + shape[-1:]))
+        self.row_bytes = self.dtype.itemsize * prod(shape[:-2] + shape[-1:])
         self._source = source
 
     def offset_of(self, plane: int, row: int) -> int:
@@ -147,7 +151,7 @@ class _SectionArray:
 
     def __init__(self, hdu: Any, name: str, lock: Lock, dq: bool) -> None:
         self.shape = tuple(hdu.shape)
-        self.row_bytes = 8 * int(np.prod(self.shape[:-2] + self.shape[-1:]))
+        self.row_bytes = 8 * prod(self.shape[:-2] + self.shape[-1:])
         self.n_bytes = self.row_bytes * self.shape[-2]
         self._hdu = hdu
         self._name = name
@@ -187,8 +191,6 @@ class FitsExposure:
         (ny, nx), or (nints, ny, nx).
     held_bytes : int
         0: it is read by rows.
-    header : astropy.io.fits.Header
-        The primary header.
     metadata : Metadata
         What the headers say.
     source : Source
@@ -228,8 +230,6 @@ class FitsExposure:
 
     def _examine(self) -> None:
         self.extents = read_layout(self.source)
-        self.header = self.extents[0].header
-
         sci = self._find("SCI")
         if sci is None:
             names = ", ".join(extent.name for extent in self.extents)
@@ -244,7 +244,7 @@ class FitsExposure:
                 f"{self.path}: SCI has the shape {self.shape}; expected (rows, columns) or "
                 "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
             )
-        self.metadata = _metadata(self.header, sci.header, self.path)
+        self.metadata = _metadata(self.extents[0].cards, sci.cards, self.path)
         self.err = self._companion("ERR")
         self.dq = self._companion("DQ")
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
@@ -278,16 +278,16 @@ class FitsExposure:
         return reader if reader is not None and reader.shape == self.shape else None
 
     def _reader(self, extent: Extent) -> "_ArrayReader":
-        header, dq = extent.header, extent.name == "DQ"
-        zero = header.get("BZERO", 0)
+        cards, dq = extent.cards, extent.name == "DQ"
+        zero = cards.get("BZERO", 0)
         stored = {(-32, 0): ">f4", (-64, 0): ">f8"}
         if dq:
             stored = {(32, 0): ">u4", (32, TOP_BIT): ">u4"}
-        dtype = stored.get((header["BITPIX"], zero))
-        if dtype is None or header.get("BSCALE", 1) != 1 or extent.is_compressed:
+        dtype = stored.get((cards["BITPIX"], zero))
+        if dtype is None or cards.get("BSCALE", 1) != 1 or extent.is_compressed:
             hdu = self._hdu(extent)
             return _SectionArray(hdu, str(self.path), self._lock, dq)
-        shape = tuple(int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1))
+        shape = tuple(int(cards[f"NAXIS{axis}"]) for axis in range(cards["NAXIS"], 0, -1))
         return RawArray(self.source, extent.data_start, shape, dtype, int(zero))
 
     def _hdu(self, extent: Extent) -> Any:
@@ -364,6 +364,11 @@ class FitsExposure:
         return found
 
     @property
+    def header(self) -> fits.Header:
+        """The primary header."""
+        return self.extents[0].header
+
+    @property
     def same_as(self) -> tuple[int, int]:
         """Device and number of the file."""
         return self.source.stamp[:2]
@@ -430,11 +435,13 @@ def _damage_told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _metadata(primary: fits.Header, sci: fits.Header, path: Path) -> Metadata:
+def _metadata(primary: Cards, sci: Cards, path: Path) -> Metadata:
     """Read the keywords that offsky looks at; BUNIT and the pointing are in SCI's header."""
     values = {}
     for name, keyword in KEYWORDS.items():
-        value = (primary if keyword in primary else sci).get(keyword)
+        value = primary.get(keyword, _ABSENT)
+        if value is _ABSENT:
+            value = sci.get(keyword)
         if isinstance(value, str):
             value = value.strip() or None
             if value is not None and name in NUMBERS:

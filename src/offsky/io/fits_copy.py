@@ -76,7 +76,7 @@ class FitsCopy:
             owned = self._owned.get(extent.name)
             if i == 0:
                 position += self._header_bytes
-            elif owned is not None and any(key in extent.header for key in _CHECKSUMS):
+            elif owned is not None and any(key in extent.cards for key in _CHECKSUMS):
                 header = extent.header.copy()
                 for key in _CHECKSUMS:
                     header.remove(key, ignore_missing=True)

@@ -1,23 +1,27 @@
 """Where the header-data units of a FITS file lie: headers and sizes, no pixels.
 
-Headers are read, and sizes derived, by `astropy.io.fits`; its HDU objects, which take
-three times as long to make, are left for the files that need them.
+Plain headers are looked at card by card (`offsky.io.fits_header`), all others read by
+`astropy.io.fits`; its HDU objects, which take three times as long to make as its headers,
+are left for the files that need them.
 """
 
-import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 
 from offsky.errors import ExposureError, first_line
+from offsky.io.fits_header import BLOCK, Cards, plain_cards
 from offsky.io.source import Source
 
-_BLOCK = 2880  # bytes; every header and every array fills whole ones
+# Read at a time: both large headers of an exposure, or the whole of a tiny file; then
+# those of one small extension.
+_FIRST_BYTES, _NEXT_BYTES = 2**16, 2 * BLOCK
 
 
 @dataclass(frozen=True)
@@ -25,20 +29,25 @@ class Extent:
     """One header-data unit, and where it lies in its file, in bytes."""
 
     name: str
-    header: fits.Header
+    cards: Cards
     header_start: int
     data_start: int
     end: int
 
     @property
+    def header(self) -> fits.Header:
+        """The header as astropy reads it: for what more than single values is wanted of."""
+        return self.cards.header
+
+    @property
     def is_image(self) -> bool:
         """Whether its pixels are an image, perhaps compressed."""
-        return self.header.get("XTENSION", "IMAGE") == "IMAGE" or self.is_compressed
+        return self.cards.get("XTENSION", "IMAGE") == "IMAGE" or self.is_compressed
 
     @property
     def is_compressed(self) -> bool:
         """Whether it is an image in tiles, kept in a table."""
-        return "ZIMAGE" in self.header and bool(self.header["ZIMAGE"])
+        return bool(self.cards.get("ZIMAGE", False))
 
 
 def read_layout(source: Source) -> list[Extent]:
@@ -61,17 +70,17 @@ def read_layout(source: Source) -> list[Extent]:
     """
     extents: list[Extent] = []
     path, size, end = source.name, source.size, 0
-    with source.view() as file:
-        while end < size and source.peek(end, 8) == (b"XTENSION" if extents else b"SIMPLE  "):
-            try:
-                extents.append(_read_extent(file, end, primary=not extents))
-            except (OSError, ValueError, TypeError, KeyError, VerifyError) as error:
-                what = "header" if extents else "primary header"
-                raise ExposureError(
-                    f"{path}: not a FITS file that can be read (the {what} at byte {end} is "
-                    f"damaged or cut short: {first_line(error)}); fetch it again"
-                ) from error
-            end = extents[-1].end
+    ahead = _Ahead(source)
+    while end < size and ahead.peek(end, 8) == (b"XTENSION" if extents else b"SIMPLE  "):
+        try:
+            extents.append(_read_extent(ahead, end, primary=not extents))
+        except (OSError, ValueError, TypeError, KeyError, VerifyError) as error:
+            what = "header" if extents else "primary header"
+            raise ExposureError(
+                f"{path}: not a FITS file that can be read (the {what} at byte {end} is "
+                f"damaged or cut short: {first_line(error)}); fetch it again"
+            ) from error
+        end = extents[-1].end
     if not extents:
         what = "is empty" if size == 0 else "does not begin as FITS does"
         raise ExposureError(f"{path}: {what}; expected a JWST exposure in FITS")
@@ -80,7 +89,7 @@ def read_layout(source: Source) -> list[Extent]:
             f"{path}: the file is cut short, {size} bytes where its headers promise {end}; "
             "fetch it again"
         )
-    if source.peek(end, _BLOCK).strip(b"\0 "):
+    if ahead.peek(end, BLOCK).strip(b"\0 "):
         raise ExposureError(
             f"{path}: the file is damaged or cut short, the last {size - end} bytes are no "
             "FITS extension; fetch it again"
@@ -88,17 +97,85 @@ def read_layout(source: Source) -> list[Extent]:
     return extents
 
 
-def _read_extent(file: io.RawIOBase, start: int, *, primary: bool) -> Extent:
-    file.seek(start)
-    with warnings.catch_warnings():
+class _Ahead:
+    """A source whose next bytes have been read already: headers follow each other closely."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._start = 0
+        self._known = source.peek(0, _FIRST_BYTES)
+
+    def peek(self, start: int, n_bytes: int) -> bytes:
+        """Return bytes from an offset on, fewer where the file ends before."""
+        if start >= self.source.size:
+            return b""
+        if not self._start <= start <= self._start + len(self._known) - n_bytes:
+            self._start = start
+            self._known = self.source.peek(start, max(n_bytes, _NEXT_BYTES))
+        place = start - self._start
+        return self._known[place : place + n_bytes]
+
+    def cards(self, start: int) -> Cards | None:
+        """Return the plain header at an offset; None where astropy is to read it."""
+        n_bytes = BLOCK
+        while len(self.peek(start, n_bytes)) == n_bytes:
+            found = plain_cards(self._known, start - self._start)
+            n_known = self._start + len(self._known) - start
+            if found is not None or n_known >= _FIRST_BYTES:
+                return found
+            # Perhaps it goes on.
+            n_bytes = n_known + _NEXT_BYTES
+        return None
+
+
+def _read_extent(ahead: _Ahead, start: int, *, primary: bool) -> Extent:
+    found = _plain_extent(ahead, start, primary=primary)
+    return _astropy_extent(ahead.source, start, primary=primary) if found is None else found
+
+
+def _plain_extent(ahead: _Ahead, start: int, *, primary: bool) -> Extent | None:
+    """Find the size of a unit by a few cards of its header; None to leave it to astropy."""
+    cards = ahead.cards(start)
+    if cards is None:
+        return None
+    name = cards.get("EXTNAME", "")
+    n_data = _data_size(cards)
+    if n_data is None or not isinstance(name, str):
+        return None
+    data_start = start + cards.n_bytes
+    name = "PRIMARY" if primary else name.strip().upper()
+    return Extent(name, cards, start, data_start, data_start + n_data + -n_data % BLOCK)
+
+
+def _data_size(cards: Cards) -> int | None:
+    """Return the bytes of a unit's pixels, as FITS says it; None where a number is odd."""
+    n_axes = cards.get("NAXIS")
+    if type(n_axes) is not int or not 0 <= n_axes < 1000:
+        return None
+    if n_axes == 0:
+        return 0
+    axes = [cards.get(f"NAXIS{axis}") for axis in range(1, n_axes + 1)]
+    numbers = [cards.get("BITPIX"), cards.get("PCOUNT", 0), cards.get("GCOUNT", 1), *axes]
+    if any(type(number) is not int for number in numbers) or min(numbers[1:]) < 0:
+        return None
+    bits, n_parameters, n_groups, *axes = numbers
+    return int(abs(bits) * n_groups * (n_parameters + prod(axes)) // 8)
+
+
+def _astropy_extent(source: Source, start: int, *, primary: bool) -> Extent:
+    """Read a unit's header by astropy."""
+    with source.view() as file, warnings.catch_warnings():
         # Oddities that astropy mends or remarks upon are not ours.
         warnings.simplefilter("ignore")
+        file.seek(start)
         header = fits.Header.fromfile(file)
         name = "PRIMARY" if primary else str(header.get("EXTNAME", "")).strip().upper()
         n_bytes = header.data_size_padded
+        data_start = file.tell()
     if n_bytes < 0:
         raise ValueError("negative size")
-    return Extent(name, header, start, file.tell(), file.tell() + n_bytes)
+    cards = Cards(b"", None, header=header)
+    return Extent(name, cards, start, data_start, data_start + n_bytes)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ class Journal:
         self._outputs = folder
         self._folder = folder / _FOLDER
 
-    def prepare(self) -> None:
+    def make_folders(self) -> None:
         """Make the folders."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,7 @@ class Journal:
         OutputError
             If another run is at work there.
         """
-        self.prepare()
+        self.make_folders()
         path = self._folder / _LOCK
         try:
             file = path.open("a+", encoding="utf-8")

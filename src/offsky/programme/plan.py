@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from offsky.options import Options
-from offsky.selection.pairing import Rule
+from offsky.selection.pairing import Pairing
 from offsky.values.window import Window
 
 Kind = Literal["shared", "leave-one-out"]
@@ -124,7 +124,7 @@ class Plan:
 
     Attributes
     ----------
-    rule : Rule
+    pairing : Pairing
         How it was made.
     files : tuple of PlannedFile
         All inputs of its products.
@@ -136,7 +136,7 @@ class Plan:
         Files that were looked at and are not part of it, each with the reason.
     """
 
-    rule: Rule
+    pairing: Pairing
     files: tuple[PlannedFile, ...]
     products: tuple[PlannedProduct, ...]
     groups: tuple[Group, ...]

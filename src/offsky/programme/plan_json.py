@@ -10,7 +10,7 @@ from typing import Any
 from offsky.errors import OffskyError, ParameterError
 from offsky.options import Options
 from offsky.programme.plan import Group, Plan, PlannedFile, PlannedProduct
-from offsky.selection.pairing import Rule
+from offsky.selection.pairing import Pairing
 
 FORMAT, VERSION = "offsky-plan", 1
 
@@ -77,7 +77,7 @@ def render_plan(plan: Plan, made_by: str) -> str:
         "version": VERSION,
         "offsky": made_by,
         "root": root,
-        "rule": asdict(plan.rule),
+        "rule": asdict(plan.pairing),
         "files": {
             short(file.path): {
                 "bytes": file.n_bytes,
@@ -183,7 +183,7 @@ class _Reader:
                 if path not in known:
                     raise self._wrong(f"products[{i}]", f"{path} is not among its files")
         return Plan(
-            self._made(Rule, content["rule"], "rule"),
+            self._made(Pairing, content["rule"], "rule"),
             tuple(self._file(path, part) for path, part in files.items()),
             products,
             groups,

@@ -26,9 +26,9 @@ from offsky.programme.plan import (
 from offsky.programme.plan_json import is_plan, parse_plan
 from offsky.selection.choose import candidate_of
 from offsky.selection.pairing import (
-    Choice,
     Examined,
-    Rule,
+    Paired,
+    Pairing,
     choose,
     choose_dedicated,
     choose_others,
@@ -72,7 +72,7 @@ class _Files:
 def make_plan(
     inputs: Sequence[Path],
     *,
-    rule: Rule,
+    pairing: Pairing,
     options: Options,
     force: bool = False,
     suffix: str | None = None,
@@ -86,7 +86,7 @@ def make_plan(
     ----------
     inputs : sequence of Path
         Association files, folders and exposure files.
-    rule : Rule
+    pairing : Pairing
         How products are made from them.
     options : Options
         How to average.
@@ -113,15 +113,15 @@ def make_plan(
     policy = Policy(force=force)
     files = _Files(policy, Subtraction.of(options))
     left_out: list[tuple[str, str]] = []
-    if rule.source == "associations":
-        drafts = _from_associations(inputs, files, rule, allow_outside)
+    if pairing.source == "associations":
+        drafts = _from_associations(inputs, files, pairing, allow_outside)
     else:
         exposures = _exposures(inputs, files, suffix, left_out)
         _refuse_two_stages(exposures)
-        by_rule = choose_dedicated if rule.source == "dedicated" else choose_others
+        by_rule = choose_dedicated if pairing.source == "dedicated" else choose_others
         drafts = [
             (product_root(Path(choice.target)), choice)
-            for choice in by_rule(exposures, rule, policy)
+            for choice in by_rule(exposures, pairing, policy)
         ]
         used = {path for _, c in drafts for path in (c.target, *c.backgrounds)}
         dropped = {path for _, c in drafts for path, _ in c.dropped}
@@ -158,7 +158,7 @@ def make_plan(
     groups = merge_groups(group_products(products), patterns.values())
     wanted = {path for product in products for path in _all_paths(product)}
     return Plan(
-        rule,
+        pairing,
         tuple(file for path, file in sorted(files.planned.items()) if path in wanted),
         products,
         groups,
@@ -198,8 +198,8 @@ def changed_since(plan: Plan) -> list[str]:
 
 
 def _from_associations(
-    inputs: Sequence[Path], files: _Files, rule: Rule, allow_outside: bool
-) -> list[tuple[str, Choice]]:
+    inputs: Sequence[Path], files: _Files, pairing: Pairing, allow_outside: bool
+) -> list[tuple[str, Paired]]:
     """Return products' names and choices, as associations give them."""
     associations: list[Path] = []
     for path in inputs:
@@ -227,9 +227,9 @@ def _from_associations(
                 paths = tuple(absolute(path) for path in backgrounds)
                 for path in (product.target, *backgrounds):
                     files.planned.setdefault(absolute(path), _unreadable(path))
-                drafts.append((product.name, Choice(target, paths, problem=str(error))))
+                drafts.append((product.name, Paired(target, paths, problem=str(error))))
                 continue
-            choice = choose(examined[0], examined[1:], rule, files.policy, as_written=True)
+            choice = choose(examined[0], examined[1:], pairing, files.policy, as_written=True)
             drafts.append((product.name, choice))
     return drafts
 

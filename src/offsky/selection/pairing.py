@@ -23,7 +23,7 @@ SOURCES: tuple[Source, ...] = ("associations", "dedicated", "nods", "dithers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Pairing:
     """How products are made from exposures.
 
     Attributes
@@ -104,7 +104,7 @@ class Examined:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Paired:
     """Backgrounds for one target.
 
     Attributes
@@ -131,21 +131,23 @@ class Choice:
     pattern: int | None = None
 
 
-def choose_dedicated(exposures: Sequence[Examined], rule: Rule, policy: Policy) -> list[Choice]:
+def choose_dedicated(
+    exposures: Sequence[Examined], pairing: Pairing, policy: Policy
+) -> list[Paired]:
     """Give every target the exposures with BKGDTARG true that are like it.
 
     Parameters
     ----------
     exposures : sequence of Examined
         Targets and backgrounds.
-    rule : Rule
+    pairing : Pairing
         Which of them to leave out.
     policy : Policy
         How strict to be.
 
     Returns
     -------
-    list of Choice
+    list of Paired
         One for each exposure whose BKGDTARG is not true.
     """
     backgrounds = [each for each in exposures if each.metadata.bkgdtarg]
@@ -154,7 +156,7 @@ def choose_dedicated(exposures: Sequence[Examined], rule: Rule, policy: Policy) 
         choose(
             target,
             [each for each in backgrounds if same_configuration(target.metadata, each.metadata)],
-            rule,
+            pairing,
             policy,
             none="no dedicated background (BKGDTARG) of its configuration",
         )
@@ -162,21 +164,21 @@ def choose_dedicated(exposures: Sequence[Examined], rule: Rule, policy: Policy) 
     ]
 
 
-def choose_others(exposures: Sequence[Examined], rule: Rule, policy: Policy) -> list[Choice]:
+def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Policy) -> list[Paired]:
     """Give every target the other exposures of its nod or dither pattern.
 
     Parameters
     ----------
     exposures : sequence of Examined
         Dedicated backgrounds (BKGDTARG true) are left out.
-    rule : Rule
+    pairing : Pairing
         Which of the others to leave out.
     policy : Policy
         How strict to be.
 
     Returns
     -------
-    list of Choice
+    list of Paired
         One for each exposure, in their order.
     """
     patterns: dict[object, list[Examined]] = {}
@@ -189,10 +191,10 @@ def choose_others(exposures: Sequence[Examined], rule: Rule, policy: Policy) -> 
         key = _pattern(target)
         if key is None:
             missing = "its header does not say its programme, observation and visit group"
-            choices.append(Choice(target.path, skipped=missing))
+            choices.append(Paired(target.path, skipped=missing))
             continue
         others = [each for each in patterns[key] if each is not target]
-        choice = choose(target, others, rule, policy, none="alone in its pattern")
+        choice = choose(target, others, pairing, policy, none="alone in its pattern")
         choices.append(replace(choice, pattern=numbers[key]))
     return choices
 
@@ -200,12 +202,12 @@ def choose_others(exposures: Sequence[Examined], rule: Rule, policy: Policy) -> 
 def choose(
     target: Examined,
     backgrounds: Sequence[Examined],
-    rule: Rule,
+    pairing: Pairing,
     policy: Policy,
     *,
     none: str = "no backgrounds",
     as_written: bool = False,
-) -> Choice:
+) -> Paired:
     """Choose among the backgrounds that a target could have.
 
     Parameters
@@ -214,7 +216,7 @@ def choose(
         The target.
     backgrounds : sequence of Examined
         In the order they will be averaged in.
-    rule : Rule
+    pairing : Pairing
         Limits in time, distance and number.
     policy : Policy
         How strict to be.
@@ -226,17 +228,17 @@ def choose(
 
     Returns
     -------
-    Choice
+    Paired
 
     Raises
     ------
     ParameterError
-        If the rule needs a time or a pointing that a header does not give.
+        If the pairing needs a time or a pointing that a header does not give.
     """
     dropped: list[tuple[str, str]] = []
     kept: list[Examined] = []
     for background in backgrounds:
-        reason = _limits(target, background, rule)
+        reason = _limits(target, background, pairing)
         if reason is None:
             kept.append(background)
         else:
@@ -244,26 +246,28 @@ def choose(
     problem = None
     if kept:
         if target.metadata.status == "COMPLETE" and not policy.force and not as_written:
-            return Choice(
+            return Paired(
                 target.path,
                 dropped=tuple(dropped),
                 skipped="its background has been subtracted already (S_BKDSUB is COMPLETE)",
             )
         kept, unfit, problem = _judged(target, kept, policy, as_written)
         dropped += unfit
-    if rule.nearest is not None and len(kept) > rule.nearest:
-        near = sorted(kept, key=lambda each: _days_between(target, each))[: rule.nearest]
+    if pairing.nearest is not None and len(kept) > pairing.nearest:
+        near = sorted(kept, key=lambda each: _days_between(target, each))[: pairing.nearest]
         far = [each for each in kept if each not in near]
-        dropped += [(each.path, f"not among the {rule.nearest} nearest in time") for each in far]
+        dropped += [
+            (each.path, f"not among the {pairing.nearest} nearest in time") for each in far
+        ]
         kept = [each for each in kept if each in near]
     skipped = None
-    if len(kept) < rule.least and problem is None:
+    if len(kept) < pairing.least and problem is None:
         skipped = (
             none
             if not backgrounds
-            else f"{len(kept)} of {len(backgrounds)} backgrounds left, fewer than {rule.least}"
+            else f"{len(kept)} of {len(backgrounds)} backgrounds left, fewer than {pairing.least}"
         )
-    return Choice(
+    return Paired(
         target.path,
         tuple(each.path for each in kept),
         tuple(dropped),
@@ -321,17 +325,17 @@ def _bare(message: str, name: str) -> str:
     return message.removeprefix(f"{name}: ").partition("; leave it out")[0]
 
 
-def _limits(target: Examined, background: Examined, rule: Rule) -> str | None:
-    """Say which limit of the rule a background is beyond."""
-    if rule.max_days is not None:
+def _limits(target: Examined, background: Examined, pairing: Pairing) -> str | None:
+    """Say which limit of the pairing a background is beyond."""
+    if pairing.max_days is not None:
         days = _days_between(target, background)
-        if days > rule.max_days:
-            return f"{days:.3g} days from the target, more than {rule.max_days:g}"
-    if rule.min_separation is not None:
+        if days > pairing.max_days:
+            return f"{days:.3g} days from the target, more than {pairing.max_days:g}"
+    if pairing.min_separation is not None:
         arcsec = separation(target, background)
-        if arcsec < rule.min_separation:
-            return f'{arcsec:.3g}" from the target, less than {rule.min_separation:g}"'
-    if rule.nearest is not None:
+        if arcsec < pairing.min_separation:
+            return f'{arcsec:.3g}" from the target, less than {pairing.min_separation:g}"'
+    if pairing.nearest is not None:
         # Also where there are few enough: the plan must not hang on their number.
         _days_between(target, background)
     return None

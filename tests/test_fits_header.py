@@ -1,0 +1,222 @@
+"""Cards read one by one are what astropy reads, whatever a header holds."""
+
+import io
+import warnings
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from offsky.errors import ExposureError
+from offsky.io import fits_layout
+from offsky.io.fits import FitsExposure
+from offsky.io.fits_header import BLOCK, plain_cards
+from offsky.io.fits_layout import read_layout
+from offsky.io.source import open_source
+from offsky.testing import write_exposure
+from offsky.values.metadata import KEYWORDS
+
+STRUCTURE = [
+    "SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "PCOUNT", "GCOUNT",
+    "EXTNAME", "ZIMAGE", "BZERO", "BSCALE", "CHECKSUM", "GROUPS",
+]  # fmt: skip
+WANTED = [*STRUCTURE, *KEYWORDS.values(), "CROP_SHIFTX", "MISSING"]
+
+# What headers hold, and what they never should.
+keywords = st.sampled_from(
+    [
+        "NAXIS1  ", "BITPIX  ", "EXTNAME ", "FILTER  ", "EXPMID  ", "BUNIT   ", "DATE-BEG",
+        "PROGRAM ", "HIERARCH", "COMMENT ", "HISTORY ", "CONTINUE", "        ", "END     ",
+        "ENDING  ", "END    /", "naxis1  ", "Filter  ", " FILTER ", "FIL TER ", "FILTER=",
+        "FILTER = ", "MY_KEY-1", "DP1     ", "Ä       ", "\0       ",
+    ]
+)  # fmt: skip
+indicators = st.sampled_from(["= ", "= ", "= ", "  ", "=", " = ", "=="])
+texts = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=68)
+odd_values = st.sampled_from(
+    [
+        "'F770W   '", "'it''s   '", "'open", "'AXIS.1: 2'", "'a / b'  / c", "'goes on &'", "''",
+        "'", "' '", "T", "F", "t", "                   T", "                   32 / n", "-32",
+        "+5", "1.5E3", "1.5D3", "1.", ".5", "1e3", "0x10", "007", "1 2", "(1, 2)", "nan", "", " /",
+        "60000.5 /", "60000.5/x", "NAXIS1 = 5 / by another name", " NAXIS1 = 5",
+        " CROP_SHIFTX = 13", " filter = 'x'", "   32 trailing", "1E", "--1",
+    ]
+)  # fmt: skip
+cards = st.one_of(
+    st.tuples(keywords, indicators, odd_values | texts).map("".join),
+    texts,
+    st.tuples(st.just("CONTINUE  '"), texts, st.just("'")).map("".join),
+).map(lambda text: text[:80].ljust(80).encode("latin-1"))
+
+
+def header_of(lines: list[bytes], rest: bytes = b" ") -> bytes:
+    """Return cards as a header: END and what follows it in the block."""
+    text = b"".join(lines) + b"END".ljust(80)
+    return text + (rest * BLOCK)[: -len(text) % BLOCK]
+
+
+def outcome(read: Any) -> tuple[str, Any]:
+    """Return what reading a value gives, or the kind of its failure."""
+    try:
+        value = read()
+    except Exception as error:
+        return "error", type(error)
+    return type(value).__name__, str(value)
+
+
+@given(lines=st.lists(cards, max_size=40), rest=st.sampled_from([b" ", b"\0", b"x"]))
+@example(lines=[b"FILTER  = 'goes on &'".ljust(80), b"CONTINUE  'here'".ljust(80)], rest=b" ")
+@example(lines=[b"HIERARCH NAXIS1 = 5".ljust(80)], rest=b" ")
+@example(lines=[b"FILTER  = 'AXIS.1: 2'".ljust(80)], rest=b" ")
+@example(lines=[b"NAXIS1  = 5".ljust(80), b"NAXIS1  = 6".ljust(80)], rest=b" ")
+@settings(max_examples=400)
+def test_each_value_is_astropys_or_left_to_astropy(lines: list[bytes], rest: bytes) -> None:
+    raw = header_of(lines, rest)
+    found = plain_cards(b"before" + raw + b"after", len("before"))
+    if found is None:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = io.BytesIO(raw)
+        header = fits.Header.fromfile(file)
+        assert found.n_bytes == file.tell()
+        for keyword in WANTED:
+            assert (keyword in found) == (keyword in header), keyword
+            for ours, astropys in (
+                (lambda k=keyword: found.get(k, "none"), lambda k=keyword: header.get(k, "none")),
+                (lambda k=keyword: found[k], lambda k=keyword: header[k]),
+            ):
+                assert outcome(ours) == outcome(astropys), keyword
+        for ours, astropys in zip(found.header.cards, header.cards, strict=True):
+            assert outcome(lambda c=ours: c.image) == outcome(lambda c=astropys: c.image)
+
+
+plain_values = st.one_of(
+    st.text(st.sampled_from("ABC xyz019.:-_"), max_size=20),
+    st.integers(-(2**31), 2**31),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+)
+
+
+@given(values=st.dictionaries(st.sampled_from([*KEYWORDS.values()]), plain_values, max_size=50))
+def test_headers_as_astropy_writes_them_need_no_parsing_of_the_whole(
+    values: dict[str, Any],
+) -> None:
+    header = fits.Header()
+    for keyword, value in values.items():
+        header[keyword] = (value, "a comment")
+    text = header.tostring()
+    found = plain_cards(text.encode("ascii"))
+    assert found is not None
+    # Floats may have lost their last digit.
+    written = fits.Header.fromstring(text)
+    for keyword in KEYWORDS.values():
+        assert found.get(keyword) == written.get(keyword)
+    assert "header" not in vars(found) or any(": " in str(value) for value in values.values())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An exposure's bytes: two large headers, small ones, a table."""
+    path = tmp_path_factory.mktemp("whole") / "a_rate.fits"
+    write_exposure(path, sci=np.ones((5, 4), "f4"), variances=True, extra_table=True)
+    with fits.open(path, memmap=False) as hdus:
+        for i in range(200):
+            hdus[0].header[f"KEY{i}"] = (i * 1.5, "unknown")
+        hdus["SCI"].header["S_REGION"] = "POLYGON ICRS " + "346.631258972 " * 8
+        hdus["SCI"].header["HIERARCH CROP_SHIFTX"] = 13
+        hdus.writeto(path, overwrite=True)
+    return path.read_bytes()
+
+
+def layout(path: Path) -> Any:
+    """Return where everything lies, or the message of a refusal."""
+    try:
+        with closing(open_source(path)) as source:
+            return [
+                (e.name, e.header_start, e.data_start, e.end, e.is_image, e.is_compressed)
+                for e in read_layout(source)
+            ]
+    except ExposureError as error:
+        return str(error)
+
+
+def exposure_of(path: Path) -> Any:
+    """Return what an exposure's headers say, or the message of a refusal."""
+    try:
+        with FitsExposure(path) as exposure:
+            return exposure.shape, exposure.metadata, exposure.row_bytes, exposure.missing
+    except ExposureError as error:
+        return str(error)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_headers_give_the_layout_that_astropys_give(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "damaged.fits"
+    starts = [
+        i
+        for i in range(0, len(whole), 80)
+        if whole[i : i + 8].strip().replace(b"-", b"").isalnum()
+    ]
+    places = st.builds(int.__add__, st.sampled_from(starts), st.integers(0, 79))
+    values = st.integers(0, 255) | st.sampled_from(b" =-9'/.E+TF0\0")
+    swaps = st.tuples(st.sampled_from(starts), st.sampled_from(starts))
+
+    @settings(max_examples=250)
+    @given(
+        damage=st.lists(st.tuples(places, values), max_size=4),
+        moved=st.lists(swaps, max_size=1),
+        length=st.just(len(whole)) | st.integers(0, len(whole)),
+    )
+    def check(damage: Any, moved: Any, length: int) -> None:
+        content = bytearray(whole)
+        for source, target in moved:
+            content[target : target + 80] = content[source : source + 80]
+        for place, value in damage:
+            content[place] = value
+        path.write_bytes(content[:length])
+        fast = layout(path), exposure_of(path)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fits_layout, "plain_cards", lambda *given: None)
+            slow = layout(path), exposure_of(path)
+        assert fast == slow
+
+    check()
+
+
+def test_a_plain_exposure_is_opened_without_astropys_headers(
+    tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any, **how: Any) -> None:
+        raise AssertionError("a whole header was parsed")
+
+    path = tmp_path / "a_rate.fits"
+    path.write_bytes(whole)
+    monkeypatch.setattr(fits.Header, "fromfile", fail)
+    monkeypatch.setattr(fits.Header, "fromstring", fail)
+    with FitsExposure(path) as exposure:
+        assert exposure.shape == (5, 4)
+        assert exposure.metadata.filter == "F770W"
+        assert exposure.has_variances
+
+
+def test_a_header_longer_than_what_is_read_at_a_time_is_read_whole(tmp_path: Path) -> None:
+    for n_cards in (30, 36, 200, 900, 2000):
+        primary, sci = fits.PrimaryHDU(), fits.ImageHDU(np.ones((4, 5), "f4"), name="SCI")
+        for hdu in (primary, sci):
+            for i in range(n_cards):
+                hdu.header[f"KEY{i}"] = i
+        path = tmp_path / f"{n_cards}.fits"
+        fits.HDUList([primary, sci, fits.ImageHDU(np.ones((9, 9), "f4"))]).writeto(path)
+        with fits.open(path) as hdus:
+            places = [hdu.fileinfo() for hdu in hdus]
+        with closing(open_source(path)) as source:
+            found = read_layout(source)
+            assert [each.data_start for each in found] == [place["datLoc"] for place in places]
+            assert found[1].cards[f"KEY{n_cards - 1}"] == n_cards - 1
