@@ -91,7 +91,6 @@ def forecast(
     row_bytes = _row_bytes(pass_, options)
     n_rows = pass_.last_row - pass_.first_row
     height = block_rows(row_bytes, n_rows, threads)
-    height = max(height, min(_COMFORTABLE_ROWS, -(-n_rows // threads)))
     n_recipes = min(len(costs), max(1, _most_recipes(pass_)))
     if memory_bytes is not None:
         # First lower blocks, down to a comfortable height; then fewer averages in a pass;
