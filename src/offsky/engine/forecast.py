@@ -154,7 +154,11 @@ def _row_bytes(pass_: Pass, options: Options) -> int:
     """Return the memory of one row of a block: what is read, and what becomes of it."""
     errors = wanted_planes(pass_, options)
     propagates = options.errors == "propagate"
-    n_bytes = sum(facts.row_bytes for facts in pass_.exposures)
+    targets = {d.target.key for r in pass_.recipes for d in r.demands if d.target is not None}
+    # Of the cubes that are no targets, one at a time.
+    at_once = [f.row_bytes for f in pass_.exposures if not f.is_cube or f.key in targets]
+    in_turn = [f.row_bytes for f in pass_.exposures if f.is_cube and f.key not in targets]
+    n_bytes = sum(at_once) + max(in_turn, default=0)
     frames = {recipe.frame for recipe in pass_.recipes}
     of_window = dict(zip((f.key for f in pass_.exposures), pass_.windows, strict=True))
     for facts in pass_.exposures:

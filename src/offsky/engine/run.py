@@ -9,7 +9,7 @@ from offsky.combine.images import Image, absent_image, combine_images, make_imag
 from offsky.combine.whole import Assembly, Finished
 from offsky.engine.framing import cut_of
 from offsky.engine.order import Progress
-from offsky.engine.passes import Pass, Recipe
+from offsky.engine.passes import Member, Pass, Recipe
 from offsky.engine.prepared import Opened, Prepared
 from offsky.engine.product import Making
 from offsky.options import Options
@@ -94,10 +94,11 @@ def _without_variances(image: Image) -> Image:
 
 
 class _Own(local):
-    """Memory of each thread for one average at a time."""
+    """Memory of each thread: for one average, and for one cube until it is reduced."""
 
     def __init__(self) -> None:
-        self.scratch = Scratch()
+        self.average = Scratch()
+        self.cube = Scratch()
 
 
 _own = _Own()
@@ -155,6 +156,10 @@ class PassRun:
                     averaging.error = averaging.error or error
 
 
+_Place = tuple[Hashable, Window, int]
+"""An exposure, a frame, and the mask by which samples are left out."""
+
+
 class _Block:
     """Rows [first, last) of the detector, of every exposure that has some of them."""
 
@@ -162,25 +167,52 @@ class _Block:
         self._run = run
         self._first = first
         self._last = last
-        self._places = {facts.key: i for i, facts in enumerate(run.pass_.exposures)}
-        self._images: dict[tuple[Hashable, Window, int], Image] = {}
-        self._spans = _spans(run, first, last)
+        self._images: dict[_Place, Image] = {}
         self._rows: dict[Hashable, Rows] = {}
+        self._spans = _spans(run, first, last)
+        places = {facts.key: i for i, facts in enumerate(run.pass_.exposures)}
+        targets = {product.target_key for each in run.averagings for product in each.products}
         for key, span in self._spans.items():
             if key in run.broken:
                 continue
-            exposure = run.opened.exposures[self._places[key]]
+            exposure = run.opened.exposures[places[key]]
+            is_cube = len(exposure.shape) == 3
             try:
-                self._rows[key] = exposure.read_rows(*span, scratch, run.wanted)
+                # A cube becomes an image at once: its rows are many.
+                memory = scratch
+                if is_cube and key not in targets:
+                    memory = _own.cube
+                    memory.clear()
+                rows = exposure.read_rows(*span, memory, run.wanted)
+                if is_cube:
+                    self._reduce(key, rows)
+                if memory is scratch:
+                    self._rows[key] = rows
             except Exception as error:
                 run.broken[key] = error
+
+    def _reduce(self, key: Hashable, rows: Rows) -> None:
+        """Make every image of a cube that some average of this block needs."""
+        for averaging in self._run.averagings:
+            frame_rows = self._rows_of(averaging.recipe.frame)
+            if not averaging.is_alive or frame_rows is None:
+                continue
+            pairs = zip(averaging.recipe.members, averaging.prepared.masks, strict=True)
+            for member, mask in pairs:
+                place = key, averaging.recipe.frame, id(mask)
+                if member.facts.key == key and place not in self._images:
+                    self._images[place] = self._image(member, averaging, frame_rows, mask, rows)
+
+    def _rows_of(self, frame: Window) -> tuple[int, int] | None:
+        """Return the rows of a frame that are in this block."""
+        first, last = max(0, self._first - frame.y0), min(frame.ny, self._last - frame.y0)
+        return (first, last) if first < last else None
 
     def make(self, averaging: Averaging) -> None:
         """Make these rows of one average, and of its products."""
         frame = averaging.recipe.frame
-        first, last = self._first - frame.y0, self._last - frame.y0
-        first, last = max(0, first), min(frame.ny, last)
-        if first >= last:
+        frame_rows = self._rows_of(frame)
+        if frame_rows is None:
             return
         images = []
         for member, mask in zip(averaging.recipe.members, averaging.prepared.masks, strict=True):
@@ -189,34 +221,37 @@ class _Block:
                 raise self._run.broken[key]
             place = key, frame, id(mask)
             if place not in self._images:
-                self._images[place] = self._image(key, member.window, frame, (first, last), mask)
+                rows = self._rows.get(key)
+                self._images[place] = self._image(member, averaging, frame_rows, mask, rows)
             images.append(self._images[place])
-        scratch = _own.scratch
-        scratch.clear()
-        average = averaging.average(first, last, images, scratch)
+        _own.average.clear()
+        average = averaging.average(*frame_rows, images, _own.average)
         for product in averaging.products:
-            product.subtract(first, last, average, self._target_rows(product, frame, first, last))
+            product.subtract(*frame_rows, average, self._target_rows(product, *frame_rows))
 
     def _image(
         self,
-        key: Hashable,
-        window: Window,
-        frame: Window,
+        member: Member,
+        averaging: Averaging,
         frame_rows: tuple[int, int],
         mask: PackedMask | None,
+        rows: Rows | None,
     ) -> Image:
-        begin, end = frame_rows
-        rows, span = self._rows.get(key), self._spans.get(key)
-        if rows is None or span is None:
-            return absent_image((end - begin, frame.nx))
+        """Make the image of one exposure in a frame; `rows` are those that were read."""
+        window, frame = member.window, averaging.recipe.frame
+        (begin, end), span = frame_rows, self._spans.get(member.facts.key)
         shift = frame.y0 - window.y0
-        if min(span[1], end + shift) <= max(span[0], begin + shift):
+        if (
+            rows is None
+            or span is None
+            or min(span[1], end + shift) <= max(span[0], begin + shift)
+        ):
             return absent_image((end - begin, frame.nx))
         cut = cut_of(window, frame, frame_rows, span)
         skip = None if mask is None else mask.rows(*span)
         return make_image(rows, self._run.options, cut=cut, skip=skip)
 
-    def _target_rows(self, product: Making, frame: Window, first: int, last: int) -> Rows | None:
+    def _target_rows(self, product: Making, first: int, last: int) -> Rows | None:
         """Return rows of a target that the pass has read; None where it has not."""
         key = product.target_key
         span, rows = self._spans.get(key), self._rows.get(key)
