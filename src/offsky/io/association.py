@@ -2,8 +2,10 @@
 
 import json
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from offsky.errors import AssociationError, MissingFileError
@@ -97,11 +99,10 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
     if not isinstance(products, list) or not products:
         raise AssociationError(f"{path}: no products; expected a list of at least one")
     read = [reader.product(product, f"products[{i}]") for i, product in enumerate(products)]
-    names = [product.name for product in read]
-    for name in names:
-        if names.count(name) > 1:
+    for name, n in Counter(product.name for product in read).items():
+        if n > 1:
             raise AssociationError(
-                f"{path}: {names.count(name)} products are called {name!r} and would be one "
+                f"{path}: {n} products are called {name!r} and would be one "
                 "file; give each a name of its own"
             )
     return read
@@ -113,6 +114,9 @@ class _Reader:
     def __init__(self, path: Path, allow_outside: bool) -> None:
         self._path = path
         self._allow_outside = allow_outside
+        # Members by their names: products share them. And what tells each file from others.
+        self._members: dict[str, Path] = {}
+        self._files: dict[Path, tuple[int, int]] = {}
 
     def _wrong(self, place: str, found: str) -> AssociationError:
         return AssociationError(f"{self._path}: {place}: {found}")
@@ -120,8 +124,8 @@ class _Reader:
     def check_keys(self, part: Any, known: set[str], place: str) -> None:
         if not isinstance(part, dict):
             raise self._wrong(place, f"{type(part).__name__} where an object is expected")
-        unknown = sorted(set(part) - known)
-        if unknown:
+        if not part.keys() <= known:
+            unknown = sorted(set(part) - known)
             raise self._wrong(
                 place, f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
             )
@@ -154,7 +158,7 @@ class _Reader:
                 f"{place}.members", f"{len(science)} science members; expected exactly one"
             )
         for background in backgrounds:
-            if background.samefile(science[0]):
+            if self._files[background] == self._files[science[0]]:
                 raise self._wrong(
                     f"{place}.members", f"{background.name} is both science and background"
                 )
@@ -163,11 +167,21 @@ class _Reader:
     def _member_path(self, expname: Any, place: str) -> Path:
         if not isinstance(expname, str) or not expname:
             raise self._wrong(f"{place}.expname", f"{expname!r}; expected a file name")
+        if expname not in self._members:
+            self._members[expname] = self._find_member(expname, place)
+        return self._members[expname]
+
+    def _find_member(self, expname: str, place: str) -> Path:
         folder = self._path.parent
         found = folder / expname
         try:
-            is_inside = found.resolve().is_relative_to(folder.resolve())
-            is_there = found.is_file()
+            # A file that is no link, under a plain name, can only be in the folder.
+            simple = found.name == expname and S_ISREG(found.lstat().st_mode)
+        except (OSError, ValueError):
+            simple = False
+        try:
+            is_inside = simple or found.resolve().is_relative_to(folder.resolve())
+            is_there = simple or found.is_file()
         except (OSError, RuntimeError, ValueError):
             # Links in a circle, and names that no file can have.
             is_inside, is_there = True, False
@@ -182,4 +196,6 @@ class _Reader:
                 f"{self._path}: {place}.expname: no such file {str(found)!r}; fetch it or "
                 "correct it"
             )
+        status = found.stat()
+        self._files[found] = status.st_dev, status.st_ino
         return found

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from offsky.options import Options
 from offsky.selection.pairing import Pairing
+from offsky.values.window import Window
 
 Kind = Literal["shared", "leave-one-out"]
 
@@ -31,6 +33,13 @@ class PlannedFile:
         propagated.
     held_bytes : int
         Memory that it takes as long as it is open.
+    start : tuple of int, or None
+        Column and row of the detector that its first pixel is, from 1 as SUBSTRT1 and
+        SUBSTRT2 say it; None where that hangs on the files that it is used with: it lies
+        where those of its shape lie.
+    image_row_bytes, err_row_bytes, variance_row_bytes : int
+        Memory for one row, all integrations, of SCI and DQ; of ERR; of VAR_POISSON and
+        VAR_RNOISE. 0 where it does not have them, or is in memory as long as it is open.
     """
 
     path: str
@@ -39,6 +48,18 @@ class PlannedFile:
     shape: tuple[int, ...] = ()
     row_bytes: int = 0
     held_bytes: int = 0
+    start: tuple[int, int] | None = None
+    image_row_bytes: int = 0
+    err_row_bytes: int = 0
+    variance_row_bytes: int = 0
+
+    @property
+    def window(self) -> Window | None:
+        """Where it lies on the detector; None where that hangs on other files."""
+        if self.start is None:
+            return None
+        n_rows, n_columns = self.shape[-2:]
+        return Window(self.start[0] - 1, self.start[1] - 1, n_columns, n_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +118,7 @@ class Group:
     products: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """A whole programme.
 
@@ -121,14 +142,24 @@ class Plan:
     groups: tuple[Group, ...]
     left_out: tuple[tuple[str, str], ...] = ()
 
+    @cached_property
+    def file_of(self) -> dict[str, PlannedFile]:
+        """Each file by its path."""
+        return {file.path: file for file in self.files}
+
     def files_of(self, group: Group) -> set[str]:
         """Return the files that a group reads."""
         return {path for i in group.products for path in self.products[i].inputs}
 
     def bytes_to_read(self) -> int:
         """Return how much all groups read together."""
-        sizes = {file.path: file.n_bytes for file in self.files}
-        return sum(sizes.get(path, 0) for g in self.groups for path in self.files_of(g))
+        known = self.file_of
+        return sum(
+            known[path].n_bytes
+            for group in self.groups
+            for path in self.files_of(group)
+            if path in known
+        )
 
 
 def group_products(products: Sequence[PlannedProduct]) -> tuple[Group, ...]:
@@ -179,16 +210,17 @@ def merge_groups(groups: Iterable[Group], together: Iterable[Sequence[int]]) -> 
     together : iterable of sequences of int
         Products of one nod or dither pattern each.
     """
-    merged = list(groups)
+    group_of = {i: group for group in groups for i in group.products}
     for members in together:
-        wanted = {i for group in merged for i in group.products} & set(members)
-        inside = [group for group in merged if wanted & set(group.products)]
+        wanted = sorted({i for i in members if i in group_of})
+        inside = {group_of[i].products for i in wanted}
         # Only whole groups: a list may also be shared with products elsewhere.
-        if len(inside) < 2 or any(set(group.products) - wanted for group in inside):
+        if len(inside) < 2 or sum(map(len, inside)) > len(wanted):
             continue
-        merged = [group for group in merged if group not in inside]
-        merged.append(Group("leave-one-out", tuple(sorted(wanted))))
-    return tuple(sorted(merged, key=lambda group: group.products))
+        merged = Group("leave-one-out", tuple(wanted))
+        group_of.update(dict.fromkeys(wanted, merged))
+    found = {group.products: group for group in group_of.values()}
+    return tuple(found[numbers] for numbers in sorted(found))
 
 
 def split_group(group: Group, n_parts: int) -> list[Group]:

@@ -1,6 +1,8 @@
 """Make a plan: from associations, folders and exposure files to products and groups."""
 
+import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -23,7 +25,7 @@ from offsky.programme.plan import (
     group_products,
     merge_groups,
 )
-from offsky.programme.plan_json import is_plan, parse_plan
+from offsky.programme.plan_json import is_plan, plan_of
 from offsky.selection.pairing import (
     Examined,
     Paired,
@@ -33,6 +35,7 @@ from offsky.selection.pairing import (
     choose_others,
 )
 from offsky.selection.placing import Placement
+from offsky.selection.precedents import Precedents
 from offsky.selection.suitability import Candidate, Policy
 from offsky.subtraction import Subtraction
 
@@ -52,10 +55,17 @@ class _Files:
     planned: dict[str, PlannedFile] = field(default_factory=dict)
     examined: dict[str, Examined] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    precedents: Precedents = field(init=False)
+    _keys: dict[Path, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.precedents = Precedents(self.policy)
 
     def examine(self, path: Path) -> Examined:
         """Read a file's headers; raise ExposureError if it is no exposure."""
-        key = absolute(path)
+        key = self._keys.get(path)
+        if key is None:
+            key = self._keys[path] = absolute(path)
         if key in self.broken:
             raise ExposureError(self.broken[key])
         if key not in self.examined:
@@ -113,15 +123,14 @@ def make_plan(
         _refuse_two_stages(exposures)
         by_rule = choose_dedicated if pairing.source == "dedicated" else choose_others
         drafts = [
-            (product_root(Path(choice.target)), choice)
-            for choice in by_rule(exposures, pairing, policy)
+            (product_root(Path(paired.target)), paired)
+            for paired in by_rule(exposures, pairing, policy)
         ]
-        used = {path for _, c in drafts for path in (c.target, *c.backgrounds)}
-        dropped = {path for _, c in drafts for path, _ in c.dropped}
+        named = {path for _, paired in drafts for path in _all_paths(paired)}
         left_out += [
             (each.path, "no target's background" if each.metadata.bkgdtarg else "not used")
             for each in exposures
-            if each.path not in used | dropped
+            if each.path not in named
         ]
     if not drafts:
         raise ParameterError(
@@ -130,22 +139,22 @@ def make_plan(
         )
     products = tuple(
         PlannedProduct(
-            product_name(root, _shape(files, choice.target), is_asdf(choice.target)),
-            choice.target,
-            choice.backgrounds,
-            choice.dropped,
+            product_name(root, _shape(files, paired.target), is_asdf(paired.target)),
+            paired.target,
+            paired.backgrounds,
+            paired.dropped,
             options,
             force,
-            choice.skipped,
-            choice.problem,
+            paired.skipped,
+            paired.problem,
         )
-        for root, choice in drafts
+        for root, paired in drafts
     )
     _refuse_same_outputs(products)
     patterns: dict[int, list[int]] = {}
-    for i, (_, choice) in enumerate(drafts):
-        if choice.pattern is not None and choice.skipped is None:
-            patterns.setdefault(choice.pattern, []).append(i)
+    for i, (_, paired) in enumerate(drafts):
+        if paired.pattern is not None and paired.skipped is None:
+            patterns.setdefault(paired.pattern, []).append(i)
     groups = merge_groups(group_products(products), patterns.values())
     wanted = {path for product in products for path in _all_paths(product)}
     return Plan(
@@ -168,10 +177,10 @@ def read_plan(path: Path) -> Plan | None:
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    return parse_plan(text, str(path)) if is_plan(text) else None
+    return plan_of(content, str(path)) if is_plan(content) else None
 
 
 def changed_since(plan: Plan) -> list[str]:
@@ -191,7 +200,7 @@ def changed_since(plan: Plan) -> list[str]:
 def _from_associations(
     inputs: Sequence[Path], files: _Files, pairing: Pairing, allow_outside: bool
 ) -> list[tuple[str, Paired]]:
-    """Return products' names and choices, as associations give them."""
+    """Return products' names and backgrounds, as associations give them."""
     associations: list[Path] = []
     for path in inputs:
         if path.is_dir():
@@ -211,17 +220,25 @@ def _from_associations(
     drafts = []
     for association in associations:
         for product in read_association(association, allow_outside=allow_outside):
-            target, backgrounds = absolute(product.target), product.backgrounds
+            backgrounds = product.backgrounds
             try:
                 examined = [files.examine(path) for path in (product.target, *backgrounds)]
             except ExposureError as error:
                 paths = tuple(absolute(path) for path in backgrounds)
                 for path in (product.target, *backgrounds):
                     files.planned.setdefault(absolute(path), _unreadable(path))
+                target = absolute(product.target)
                 drafts.append((product.name, Paired(target, paths, problem=str(error))))
                 continue
-            choice = choose(examined[0], examined[1:], pairing, files.policy, as_written=True)
-            drafts.append((product.name, choice))
+            paired = choose(
+                examined[0],
+                examined[1:],
+                pairing,
+                files.policy,
+                as_written=True,
+                precedents=files.precedents,
+            )
+            drafts.append((product.name, paired))
     return drafts
 
 
@@ -239,14 +256,10 @@ def _exposures(
                 )
             found[absolute(path)] = files.examine(path)
             continue
-        for entry in sorted(path.iterdir()):
-            if not entry.is_file() or not entry.name.lower().endswith(_EXPOSURE_ENDINGS):
-                continue
-            ending = entry.name.split(".")[0].rpartition("_")[2]
-            if entry.name.startswith(".") or ending in _PRODUCT_SUFFIXES:
-                continue
-            if suffix is not None and ending != suffix.lstrip("_"):
-                continue
+        with os.scandir(path) as entries:
+            names = sorted(each.name for each in entries if _may_be_exposure(each, suffix))
+        for name in names:
+            entry = path / name
             try:
                 found[absolute(entry)] = files.examine(entry)
             except ExposureError as error:
@@ -257,26 +270,61 @@ def _exposures(
     return [found[key] for key in sorted(found)]
 
 
+def _may_be_exposure(entry: os.DirEntry[str], suffix: str | None) -> bool:
+    """Tell by its name whether a folder's entry is to be looked into."""
+    if entry.name.startswith(".") or not entry.name.lower().endswith(_EXPOSURE_ENDINGS):
+        return False
+    ending = entry.name.split(".")[0].rpartition("_")[2]
+    if ending in _PRODUCT_SUFFIXES or (suffix is not None and ending != suffix.lstrip("_")):
+        return False
+    return entry.is_file()
+
+
 def _examine(path: Path, how: Subtraction) -> tuple[Examined, PlannedFile]:
+    name = absolute(path)
     with closing(open_exposure(path, variances=how.propagate)) as exposure:
         n_rows, n_columns = exposure.shape[-2:]
         placement = Placement(exposure.name, (n_rows, n_columns), exposure.metadata)
-        status = path.stat()
-        streamed = isinstance(exposure, FitsExposure)
-        plain = isinstance(exposure, FitsExposure) and can_copy(exposure, how)
-        row_bytes = exposure.row_bytes
-        if how.propagate and exposure.has_variances:
-            row_bytes += exposure.variance_row_bytes
-        planned = PlannedFile(
-            absolute(path),
-            status.st_size,
-            status.st_mtime_ns,
-            exposure.shape,
-            row_bytes,
-            0 if plain else (row_bytes * n_rows if streamed else status.st_size),
-        )
-        examined = Examined(absolute(path), Candidate(placement, exposure.same_as))
+        window = placement.window
+        start = None if window is None else (window.x0 + 1, window.y0 + 1)
+        if isinstance(exposure, FitsExposure):
+            planned = _planned(name, exposure, how, start)
+        else:
+            status = path.stat()
+            planned = PlannedFile(
+                name,
+                status.st_size,
+                status.st_mtime_ns,
+                exposure.shape,
+                held_bytes=status.st_size,
+                start=start,
+            )
+        examined = Examined(name, Candidate(placement, exposure.same_as))
     return examined, planned
+
+
+def _planned(
+    name: str, exposure: FitsExposure, how: Subtraction, start: tuple[int, int] | None
+) -> PlannedFile:
+    """Return what a plan says of a FITS file."""
+    *_, n_bytes, modified_ns = exposure.source.stamp
+    err_row_bytes = 0 if exposure.err is None else exposure.err.row_bytes
+    variance_row_bytes = exposure.variance_row_bytes if exposure.has_variances else 0
+    row_bytes = exposure.row_bytes
+    if how.propagate:
+        row_bytes += variance_row_bytes
+    return PlannedFile(
+        name,
+        n_bytes,
+        modified_ns,
+        exposure.shape,
+        row_bytes,
+        0 if can_copy(exposure, how) else row_bytes * exposure.shape[-2],
+        start,
+        exposure.row_bytes - err_row_bytes,
+        err_row_bytes,
+        variance_row_bytes,
+    )
 
 
 def _unreadable(path: Path) -> PlannedFile:
@@ -291,8 +339,9 @@ def _shape(files: _Files, path: str) -> tuple[int, ...]:
     return files.planned[path].shape
 
 
-def _all_paths(product: PlannedProduct) -> Iterable[str]:
-    return (*product.inputs, *(path for path, _ in product.dropped))
+def _all_paths(product: PlannedProduct | Paired) -> Iterable[str]:
+    """Return the files that a product is made from or could have been."""
+    return (product.target, *product.backgrounds, *(path for path, _ in product.dropped))
 
 
 def _refuse_two_stages(exposures: Sequence[Examined]) -> None:

@@ -221,11 +221,13 @@ def predict(plan: Plan, group: Group, memory_bytes: int | None, threads: int) ->
     threads : int
         Threads that work on it.
     """
-    known = {file.path: file for file in plan.files if file.shape}
+    known = plan.file_of
     products = [plan.products[i] for i in group.products]
     targets = [known[p.target] for p in products if p.target in known]
+    targets = [file for file in targets if file.shape]
     paths = {path for product in products for path in product.backgrounds}
     backgrounds = [known[path] for path in sorted(paths) if path in known]
+    backgrounds = [file for file in backgrounds if file.shape]
     shapes = [file.shape[-2:] for file in targets or backgrounds] or [(1, 1)]
     options = products[0].options
     # Backgrounds of another window are read whole rows at a time and cut out; levels and

@@ -50,7 +50,7 @@ class Candidate:
     placement : Placement
         Its name, shape and header.
     same_as : object
-        Equal for two that are the same file or model.
+        Equal for two that are the same file or model; hashable.
     """
 
     placement: Placement
@@ -152,9 +152,11 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
             )
 
     verdicts = []
-    for i, (background, window) in enumerate(zip(backgrounds, windows, strict=True)):
+    earlier: set[object] = set()
+    for background, window in zip(backgrounds, windows, strict=True):
         verdict = Verdict(background.name, window)
-        objections = _identity_objections(target, backgrounds[:i], background)
+        objections = _identity_objections(target, earlier, background)
+        earlier.add(background.same_as)
         objections += _configuration_objections(reference, background)
         for objection in objections:
             verdict = _remark(verdict, _forgive(policy, f"{background.name}: {objection}"))
@@ -228,7 +230,7 @@ def _remark(verdict: Verdict, remark: str) -> Verdict:
 
 
 def _identity_objections(
-    target: Candidate | None, earlier: Sequence[Candidate], background: Candidate
+    target: Candidate | None, earlier: set[object], background: Candidate
 ) -> list[str]:
     objections = []
     if target is not None:
@@ -237,7 +239,7 @@ def _identity_objections(
             objections.append("is the target itself")
         elif identity is not None and identity == background.metadata.identity:
             objections.append("is the target's own exposure by its header")
-    if any(background.same_as == other.same_as for other in earlier):
+    if background.same_as in earlier:
         objections.append("is named twice")
     return objections
 
