@@ -16,9 +16,9 @@ from measure import Goal, Row, main, run, settle
 SHAPE = (32, 32)
 # Files of a programme of one association: targets take turns.
 N_SHARED, N_TARGETS = 10, 30
-# Dedicated backgrounds of a folder: one to so many targets.
-TARGETS_EACH = 100
-N_CONFIGURATIONS, N_PATTERN = 10, 4
+# Fields of a folder, each with a configuration and dedicated backgrounds of its own: lists
+# do not grow with the folder.
+N_FIELD, N_DEDICATED, N_PATTERN = 100, 4, 4
 # Cards of a real exposure's primary and SCI headers beyond those of the template.
 N_PRIMARY_CARDS, N_SCI_CARDS = 180, 90
 CARD = 80
@@ -106,19 +106,7 @@ class Bench:
     def plan_dedicated(self, n: int) -> float:
         """Plan targets of several configurations, each with its backgrounds."""
         folder = self.folder / f"dedicated{n}"
-        n_fields = n // TARGETS_EACH
-        self.fill(
-            folder,
-            (
-                {
-                    "EXPOSURE": i,
-                    "OBSERVTN": f"{1 + i // TARGETS_EACH % 900:03d}",
-                    "FILTER": f"F{i // TARGETS_EACH % N_CONFIGURATIONS:03d}W",
-                    "BKGDTARG": i % (n // (4 * n_fields)) == 0,
-                }
-                for i in range(n)
-            ),
-        )
+        self.fill(folder, (field(i) for i in range(n)))
         return self.plan("dedicated", folder)
 
     def plan_dithers(self, n: int) -> float:
@@ -185,6 +173,17 @@ class Bench:
             name = f"jw01234001001_02101_{i:05d}_mirimage_rate.fits"
             self.exposures.write(folder / name, {"FILENAME": name, **each})
         os.sync()
+
+
+def field(i: int) -> dict[str, object]:
+    """Return what tells the i-th exposure of fields with dedicated backgrounds."""
+    number, place = divmod(i, N_FIELD)
+    return {
+        "EXPOSURE": place,
+        "OBSERVTN": f"{1 + number:03d}",
+        "FILTER": f"F{number:03d}W",
+        "BKGDTARG": place < N_DEDICATED,
+    }
 
 
 def pattern(i: int) -> dict[str, object]:

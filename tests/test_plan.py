@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from programmes import expose, offsky_command
 
 from offsky.errors import ExposureError, MissingFileError, ParameterError
-from offsky.options import Options
+from offsky.options import PROFILES, Options
 from offsky.programme.plan import (
     Group,
     Plan,
@@ -19,6 +19,7 @@ from offsky.programme.plan import (
     PlannedProduct,
     balance,
     group_products,
+    merge_groups,
     split_group,
 )
 from offsky.programme.plan_json import parse_plan, render_plan
@@ -34,6 +35,7 @@ from offsky.selection.pairing import (
 from offsky.selection.placing import Placement
 from offsky.selection.suitability import Candidate, Policy
 from offsky.values.metadata import Metadata
+from offsky.values.window import Window
 
 BASE = Metadata(
     instrument="MIRI",
@@ -342,7 +344,11 @@ def test_groups_balanced_for_workers_keep_every_product(
 
 PLAN = Plan(
     Pairing(source="nods", min_separation=0.3),
-    tuple(PlannedFile(f"/x/{name}", 10, 20, (24, 16), 192, 0) for name in "pqr"),
+    (
+        PlannedFile("/x/p", 10, 20, (24, 16), 192, 0, (1, 1), 128, 64, 128),
+        PlannedFile("/x/q", 10, 20, (2, 24, 16), 384, 0, (9, 5), 256, 128),
+        PlannedFile("/x/r", 10, 20, (24, 16), 192, 4608),
+    ),
     (
         PlannedProduct("p.fits", "/x/p", ("/x/q",), (("/x/r", "too near"),), Options(sigma=2.5)),
         PlannedProduct("q.fits", "/x/q", ("/x/p", "/x/r"), (), Options(sigma=2.5), True),
@@ -359,6 +365,75 @@ def test_a_plan_survives_its_json() -> None:
     content = json.loads(text)
     assert (content["format"], content["version"], content["root"]) == ("offsky-plan", 1, "/x")
     assert list(content["files"]) == ["p", "q", "r"]
+
+
+names = st.sampled_from(["a", "b c", "sub/d", "é\n", "..", "sub/../e"])
+reasons = st.text(max_size=5)
+
+
+@st.composite
+def plans(draw: Any) -> Plan:
+    """Draw a plan of any files, lists and options, all but the skipped ones grouped."""
+    members = draw(st.lists(names, min_size=1, unique=True))
+    root = draw(st.sampled_from(["/", "/x", "/x/y z"]))
+    paths = [str(Path(root) / name) for name in members]
+    numbers = st.integers(0, 2**40)
+    files = tuple(
+        PlannedFile(
+            path, draw(numbers), draw(numbers), (*draw(st.sampled_from([(), (3,)])), 24, 16),
+            draw(numbers), draw(numbers),
+            draw(st.none() | st.tuples(st.integers(1, 9), st.integers(1, 9))),
+            draw(numbers), draw(numbers), draw(numbers),
+        )
+        for path in paths
+    )  # fmt: skip
+    lists = st.lists(st.sampled_from(paths), max_size=4).map(tuple)
+    dropped = st.lists(st.tuples(st.sampled_from(paths), reasons), max_size=2).map(tuple)
+    made = tuple(
+        PlannedProduct(
+            f"{i}.fits", draw(st.sampled_from(paths)), draw(lists), draw(dropped),
+            Options(sigma=draw(st.sampled_from([2.0, 3.0, float("inf")]))), draw(st.booleans()),
+            draw(st.none() | reasons), draw(st.none() | reasons),
+        )
+        for i in range(draw(st.integers(0, 6)))
+    )  # fmt: skip
+    left_out = draw(dropped)
+    return Plan(Pairing(source="nods"), files, made, group_products(made), left_out)
+
+
+@given(plan=plans())
+def test_any_plan_survives_its_json_and_is_plain_json(plan: Plan) -> None:
+    text = render_plan(plan, "1.0")
+    assert parse_plan(text, "plan.json") == plan
+    content = json.loads(text)
+    root = Path(content["root"])
+    assert [str(root / name) for name in content["files"]] == [file.path for file in plan.files]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 4), max_size=6),
+    together=st.lists(st.lists(st.integers(0, 25), max_size=8), max_size=4),
+    data=st.data(),
+)
+def test_merging_makes_one_group_of_whole_groups_only(
+    sizes: list[int], together: list[list[int]], data: st.DataObject
+) -> None:
+    numbers = data.draw(st.permutations(range(sum(sizes))))
+    groups = []
+    for size in sizes:
+        groups.append(Group("shared", tuple(sorted(numbers[:size]))))
+        numbers = numbers[size:]
+    # As it was first written: one pattern after the other, all groups looked at.
+    expected = list(groups)
+    for members in together:
+        wanted = {i for group in expected for i in group.products} & set(members)
+        inside = [group for group in expected if wanted & set(group.products)]
+        if len(inside) >= 2 and not any(set(group.products) - wanted for group in inside):
+            expected = [group for group in expected if group not in inside]
+            expected.append(Group("leave-one-out", tuple(sorted(wanted))))
+    assert merge_groups(groups, together) == tuple(
+        sorted(expected, key=lambda group: group.products)
+    )
 
 
 def changed(*path: Any, to: Any) -> str:
@@ -398,6 +473,8 @@ def changed(*path: Any, to: Any) -> str:
         (changed("groups", 0, "products", to=[0, 1]), "do not share"),
         (changed("groups", 0, "kind", to="magic"), "known are shared, leave-one-out"),
         (changed("files", "p", "bytes", to=True), "bool where int"),
+        (changed("files", "p", "start", to=[1]), "expected column and row"),
+        (changed("files", "p", "start", to=[1, "1"]), "str where int"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused_in_one_line(text: str, message: str) -> None:
@@ -419,6 +496,27 @@ def test_a_folder_gives_its_exposures_and_names_what_it_leaves_out(folder: Path)
     assert "no target's background" in left_out[str(paths[3])]
     assert "cut_rate.fits" in next(path for path in left_out if path != str(paths[3]))
     assert plan.bytes_to_read() == paths[0].stat().st_size * 2
+
+
+def test_a_plan_says_where_each_file_lies_and_what_its_rows_take(folder: Path) -> None:
+    window = {"meta__subarray__xstart": 5, "meta__subarray__ystart": 3}
+    expose(folder, 1, variances=True, **window)
+    expose(folder, 2, nints=3)
+    expose(folder, 3, meta__subarray__xsize=99)
+    for profile, n_planes in (("jwst", 3), ("offsky", 5)):
+        plan = make_plan([folder], pairing=Pairing(source="dithers"), options=PROFILES[profile])
+        first, second, third = plan.files
+        assert first.start == (5, 3)
+        assert first.window == Window(4, 2, 16, 24)
+        row = 4 * 16
+        rows = first.image_row_bytes, first.err_row_bytes, first.variance_row_bytes
+        assert rows == (2 * row, row, 2 * row)
+        assert first.row_bytes == n_planes * row
+        assert second.window == Window(0, 0, 16, 24)
+        assert (second.image_row_bytes, second.variance_row_bytes) == (6 * row, 0)
+        # Its keywords contradict its shape: it lies where its companions lie.
+        assert third.start is None
+        assert third.window is None
 
 
 def test_two_stages_of_one_exposure_need_a_suffix(folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from offsky.errors import AssociationError, MissingFileError
@@ -98,11 +100,10 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
     if not isinstance(products, list) or not products:
         raise AssociationError(f"{path}: no products; expected a list of at least one")
     read = [reader.product(product, f"products[{i}]") for i, product in enumerate(products)]
-    names = [product.name for product in read]
-    for name in names:
-        if names.count(name) > 1:
+    for name, n in Counter(product.name for product in read).items():
+        if n > 1:
             raise AssociationError(
-                f"{path}: {names.count(name)} products are called {name!r} and would be one "
+                f"{path}: {n} products are called {name!r} and would be one "
                 "file; give each a name of its own"
             )
     return read
@@ -114,6 +115,9 @@ class _Reader:
     def __init__(self, path: Path, allow_outside: bool) -> None:
         self._path = path
         self._allow_outside = allow_outside
+        # Members by their names: products share them. And what tells each file from others.
+        self._members: dict[str, Path] = {}
+        self._files: dict[Path, tuple[int, int]] = {}
 
     def _wrong(self, place: str, found: str) -> AssociationError:
         return AssociationError(f"{self._path}: {place}: {found}")
@@ -121,8 +125,8 @@ class _Reader:
     def check_keys(self, part: Any, known: set[str], place: str) -> None:
         if not isinstance(part, dict):
             raise self._wrong(place, f"{type(part).__name__} where an object is expected")
-        unknown = sorted(set(part) - known)
-        if unknown:
+        if not part.keys() <= known:
+            unknown = sorted(set(part) - known)
             raise self._wrong(
                 place, f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
             )
@@ -155,7 +159,7 @@ class _Reader:
                 f"{place}.members", f"{len(science)} science members; expected exactly one"
             )
         for background in backgrounds:
-            if _same(background, science[0]):
+            if self._same(background, science[0]):
                 raise self._wrong(
                     f"{place}.members", f"{background.name} is both science and background"
                 )
@@ -164,11 +168,21 @@ class _Reader:
     def _member_path(self, expname: Any, place: str) -> Path:
         if not isinstance(expname, str) or not expname:
             raise self._wrong(f"{place}.expname", f"{expname!r}; expected a file name")
+        if expname not in self._members:
+            self._members[expname] = self._find_member(expname, place)
+        return self._members[expname]
+
+    def _find_member(self, expname: str, place: str) -> Path:
         folder = self._path.parent
         found = folder / expname
         try:
-            is_inside = found.resolve().is_relative_to(folder.resolve())
-            found.exists()
+            # A file that is no link, under a plain name, can only be in the folder.
+            simple = found.name == expname and S_ISREG(found.lstat().st_mode)
+        except (OSError, ValueError):
+            simple = False
+        try:
+            is_inside = simple or found.resolve().is_relative_to(folder.resolve())
+            self._files[found] = self._identity(found)
         except (OSError, RuntimeError, ValueError) as error:
             # Links in a circle, and names that no file can have.
             raise MissingFileError(
@@ -184,10 +198,14 @@ class _Reader:
             )
         return found
 
+    def _identity(self, path: Path) -> object:
+        """Return what tells a file from others; its path where it is not there."""
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return path
+        return status.st_dev, status.st_ino
 
-def _same(one: Path, other: Path) -> bool:
-    """Tell whether two paths are one file, as far as they are there."""
-    try:
-        return one.samefile(other)
-    except OSError:
-        return one == other
+    def _same(self, one: Path, other: Path) -> bool:
+        """Tell whether two members are one file."""
+        return self._files[one] == self._files[other]

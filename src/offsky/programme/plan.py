@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -34,8 +35,10 @@ class PlannedFile:
         Memory that it takes as long as it is open.
     product_bytes : int
         Memory that a product of it takes until it is written; 0 where it is written by rows.
-    x0, y0 : int
-        First column and row of the detector that it has, 0-based; 0 where it does not say.
+    start : tuple of int, or None
+        Column and row of the detector that its first pixel is, from 1 as SUBSTRT1 and
+        SUBSTRT2 say it; None where that hangs on the files that it is used with: it lies
+        where those of its shape lie.
     """
 
     path: str
@@ -45,13 +48,15 @@ class PlannedFile:
     row_bytes: int = 0
     held_bytes: int = 0
     product_bytes: int = 0
-    x0: int = 0
-    y0: int = 0
+    start: tuple[int, int] | None = None
 
     @property
-    def window(self) -> Window:
-        """Where it lies on the detector."""
-        return Window(self.x0, self.y0, self.shape[-1], self.shape[-2])
+    def window(self) -> Window | None:
+        """Where it lies on the detector; None where that hangs on other files."""
+        if self.start is None:
+            return None
+        n_rows, n_columns = self.shape[-2:]
+        return Window(self.start[0] - 1, self.start[1] - 1, n_columns, n_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ class Group:
     products: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """A whole programme.
 
@@ -142,10 +147,10 @@ class Plan:
     groups: tuple[Group, ...]
     left_out: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def by_path(self) -> dict[str, PlannedFile]:
-        """The files by their paths, those that could be read."""
-        return {file.path: file for file in self.files if file.shape}
+    @cached_property
+    def file_of(self) -> dict[str, PlannedFile]:
+        """Each file by its path."""
+        return {file.path: file for file in self.files}
 
     def files_of(self, group: Group) -> set[str]:
         """Return the files that a group reads."""
@@ -153,8 +158,13 @@ class Plan:
 
     def bytes_to_read(self) -> int:
         """Return how much all groups read together."""
-        sizes = {file.path: file.n_bytes for file in self.files}
-        return sum(sizes.get(path, 0) for g in self.groups for path in self.files_of(g))
+        known = self.file_of
+        return sum(
+            known[path].n_bytes
+            for group in self.groups
+            for path in self.files_of(group)
+            if path in known
+        )
 
 
 def group_products(products: Sequence[PlannedProduct]) -> tuple[Group, ...]:
@@ -205,16 +215,17 @@ def merge_groups(groups: Iterable[Group], together: Iterable[Sequence[int]]) -> 
     together : iterable of sequences of int
         Products of one nod or dither pattern each.
     """
-    merged = list(groups)
+    group_of = {i: group for group in groups for i in group.products}
     for members in together:
-        wanted = {i for group in merged for i in group.products} & set(members)
-        inside = [group for group in merged if wanted & set(group.products)]
+        wanted = sorted({i for i in members if i in group_of})
+        inside = {group_of[i].products for i in wanted}
         # Only whole groups: a list may also be shared with products elsewhere.
-        if len(inside) < 2 or any(set(group.products) - wanted for group in inside):
+        if len(inside) < 2 or sum(map(len, inside)) > len(wanted):
             continue
-        merged = [group for group in merged if group not in inside]
-        merged.append(Group("leave-one-out", tuple(sorted(wanted))))
-    return tuple(sorted(merged, key=lambda group: group.products))
+        merged = Group("leave-one-out", tuple(wanted))
+        group_of.update(dict.fromkeys(wanted, merged))
+    found = {group.products: group for group in group_of.values()}
+    return tuple(found[numbers] for numbers in sorted(found))
 
 
 def split_group(group: Group, n_parts: int) -> list[Group]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import PurePath
@@ -22,9 +23,9 @@ _FILE_KEYS = {
     "row_bytes",
     "held_bytes",
     "product_bytes",
-    "x0",
-    "y0",
+    "start",
 }
+_FILE_NUMBERS = sorted(_FILE_KEYS - {"shape", "start"})
 _PRODUCT_KEYS = {
     "output",
     "target",
@@ -40,12 +41,8 @@ _DROPPED_KEYS = {"file", "reason"}
 _GROUP_KEYS = {"kind", "products"}
 
 
-def is_plan(text: str) -> bool:
-    """Tell a plan from other JSON, such as an association."""
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return False
+def is_plan(content: Any) -> bool:
+    """Tell a plan from what other JSON holds, such as an association."""
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
@@ -61,56 +58,102 @@ def render_plan(plan: Plan, made_by: str) -> str:
     """
     paths = [file.path for file in plan.files] + [path for path, _ in plan.left_out]
     root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else "/"  # noqa: PTH120
-
-    def short(path: str) -> str:
-        return PurePath(path).relative_to(root).as_posix()
-
-    def away(path: str) -> str:
-        # A mask may lie anywhere.
-        return os.path.relpath(path, root)
-
-    def pairs(dropped: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
-        return [{"file": short(path), "reason": reason} for path, reason in dropped]
-
-    content = {
+    write = _Writer(root)
+    head = {
         "format": FORMAT,
         "version": VERSION,
         "offsky": made_by,
         "root": root,
         "rule": asdict(plan.pairing),
-        "files": {
-            short(file.path): {
-                "bytes": file.n_bytes,
-                "modified_ns": file.modified_ns,
-                "shape": list(file.shape),
-                "row_bytes": file.row_bytes,
-                "held_bytes": file.held_bytes,
-                "product_bytes": file.product_bytes,
-                "x0": file.x0,
-                "y0": file.y0,
-            }
-            for file in plan.files
-        },
-        "products": [
-            {
-                "output": product.output,
-                "target": short(product.target),
-                "backgrounds": [short(path) for path in product.backgrounds],
-                "masks": [None if path is None else away(path) for path in product.masks],
-                "dropped": pairs(product.dropped),
-                "options": asdict(product.options),
-                "force": product.force,
-                "skipped": product.skipped,
-                "problem": product.problem,
-            }
-            for product in plan.products
-        ],
-        "groups": [
-            {"kind": group.kind, "products": list(group.products)} for group in plan.groups
-        ],
-        "left_out": pairs(plan.left_out),
     }
-    return json.dumps(content, indent=1) + "\n"
+    parts = [f"{_json(key)}: {_json(value)}" for key, value in head.items()]
+    parts.append(_lines("files", ("{", "}"), [write.file(file) for file in plan.files]))
+    parts.append(_lines("products", ("[", "]"), [write.product(each) for each in plan.products]))
+    groups = [_json({"kind": g.kind, "products": g.products}) for g in plan.groups]
+    parts.append(_lines("groups", ("[", "]"), groups))
+    parts.append(_lines("left_out", ("[", "]"), [write.pair(*pair) for pair in plan.left_out]))
+    return "{\n " + ",\n ".join(parts) + "\n}\n"
+
+
+# Without indentation: that is not done by Python's encoder in C.
+_json = json.JSONEncoder(separators=(", ", ": ")).encode
+
+
+def _lines(key: str, brackets: tuple[str, str], members: list[str]) -> str:
+    """Return one key with a line for each member of its list or object."""
+    begin, end = brackets
+    inside = "\n  " + ",\n  ".join(members) + "\n " if members else ""
+    return f"{_json(key)}: {begin}{inside}{end}"
+
+
+class _Writer:
+    """Renders parts of one plan; what thousands of products share is rendered once.
+
+    Parameters
+    ----------
+    root : str
+        The folder that paths begin at.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._n_root = len(root) if root.endswith("/") else len(root) + 1
+        self._paths: dict[str, str] = {}
+        self._lists: dict[tuple[str, ...], str] = {}
+        self._options: dict[Options, str] = {}
+
+    def path(self, path: str) -> str:
+        found = self._paths.get(path)
+        if found is None:
+            found = self._paths[path] = _json(path[self._n_root :])
+        return found
+
+    def pair(self, path: str, reason: str) -> str:
+        return f'{{"file": {self.path(path)}, "reason": {_json(reason)}}}'
+
+    def file(self, file: PlannedFile) -> str:
+        facts = {
+            "bytes": file.n_bytes,
+            "modified_ns": file.modified_ns,
+            "shape": file.shape,
+            "row_bytes": file.row_bytes,
+            "held_bytes": file.held_bytes,
+            "product_bytes": file.product_bytes,
+            "start": file.start,
+        }
+        return f"{self.path(file.path)}: {_json(facts)}"
+
+    def product(self, product: PlannedProduct) -> str:
+        dropped = ", ".join([self.pair(*pair) for pair in product.dropped])
+        parts = (
+            f'{{"output": {_json(product.output)}',
+            f'"target": {self.path(product.target)}',
+            f'"backgrounds": {self._list(product.backgrounds)}',
+            f'"masks": {self._masks(product.masks)}',
+            f'"dropped": [{dropped}]',
+            f'"options": {self._options_of(product.options)}',
+            f'"force": {_json(product.force)}',
+            f'"skipped": {_json(product.skipped)}',
+            f'"problem": {_json(product.problem)}}}',
+        )
+        return ", ".join(parts)
+
+    def _list(self, paths: tuple[str, ...]) -> str:
+        found = self._lists.get(paths)
+        if found is None:
+            found = self._lists[paths] = f"[{', '.join(map(self.path, paths))}]"
+        return found
+
+    def _masks(self, masks: tuple[str | None, ...]) -> str:
+        # A mask may lie anywhere.
+        away = [None if path is None else os.path.relpath(path, self._root) for path in masks]
+        return _json(away)
+
+    def _options_of(self, options: Options) -> str:
+        found = self._options.get(options)
+        if found is None:
+            found = self._options[options] = _json(asdict(options))
+        return found
 
 
 def parse_plan(text: str, name: str) -> Plan:
@@ -132,7 +175,35 @@ def parse_plan(text: str, name: str) -> Plan:
     ParameterError
         If it is no plan that this version understands, with the place in it.
     """
-    return _Reader(name).plan(text)
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ParameterError(
+            f"{name}: not JSON ({error}); expected a plan made by 'offsky plan'"
+        ) from error
+    return plan_of(content, name)
+
+
+def plan_of(content: Any, name: str) -> Plan:
+    """Return the plan that JSON holds.
+
+    Parameters
+    ----------
+    content : object
+        What was read.
+    name : str
+        What messages call it.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ParameterError
+        As for `parse_plan`.
+    """
+    return _Reader(name).plan(content)
 
 
 class _Reader:
@@ -141,18 +212,15 @@ class _Reader:
     def __init__(self, name: str) -> None:
         self._name = name
         self._root = PurePath("/")
+        # What thousands of products share is looked at once.
+        self._paths: dict[str, str] = {}
+        self._options: dict[str, Options] = {}
 
     def _wrong(self, place: str, found: str) -> ParameterError:
         return ParameterError(f"{self._name}: {place}: {found}; make the plan again")
 
-    def plan(self, text: str) -> Plan:
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise ParameterError(
-                f"{self._name}: not JSON ({error}); expected a plan made by 'offsky plan'"
-            ) from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+    def plan(self, content: Any) -> Plan:
+        if not is_plan(content):
             raise ParameterError(
                 f"{self._name}: no plan (its format is not {FORMAT!r}); expected one made by "
                 "'offsky plan'"
@@ -192,6 +260,8 @@ class _Reader:
 
     def _keys(self, part: Any, wanted: set[str], place: str) -> None:
         self._value(part, dict, place)
+        if part.keys() == wanted:
+            return
         for key in sorted(set(part) - wanted):
             raise self._wrong(
                 place, f"unknown key {key!r} (known are {', '.join(sorted(wanted))})"
@@ -200,6 +270,8 @@ class _Reader:
             raise self._wrong(place, f"no {key!r}")
 
     def _value(self, value: Any, kind: type | tuple[type, ...], place: str) -> Any:
+        if type(value) is kind:
+            return value
         # True is an int to Python, not to us.
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
@@ -208,7 +280,11 @@ class _Reader:
         return value
 
     def _path(self, value: Any, place: str) -> str:
-        return str(self._root / self._value(value, str, place))
+        path = self._paths.get(value) if isinstance(value, str) else None
+        if path is None:
+            path = str(self._root / self._value(value, str, place))
+            self._paths[value] = path
+        return path
 
     def _pairs(self, part: Any, place: str) -> tuple[tuple[str, str], ...]:
         pairs = []
@@ -236,19 +312,28 @@ class _Reader:
     def _file(self, path: str, part: Any) -> PlannedFile:
         place = f"files[{path!r}]"
         self._keys(part, _FILE_KEYS, place)
-        numbers = {key: self._value(part[key], int, place) for key in _FILE_KEYS - {"shape"}}
-        shape = self._value(part["shape"], list, place)
+        numbers = {key: self._value(part[key], int, place) for key in _FILE_NUMBERS}
+        shape = self._numbers(part["shape"], place)
+        start = None if part["start"] is None else self._start(part["start"], shape, place)
         return PlannedFile(
             self._path(path, place),
             numbers["bytes"],
             numbers["modified_ns"],
-            tuple(self._value(n, int, place) for n in shape),
+            shape,
             numbers["row_bytes"],
             numbers["held_bytes"],
             numbers["product_bytes"],
-            numbers["x0"],
-            numbers["y0"],
+            start,
         )
+
+    def _start(self, part: Any, shape: tuple[int, ...], place: str) -> tuple[int, int]:
+        numbers = self._numbers(part, place)
+        if len(numbers) != 2 or len(shape) < 2:
+            raise self._wrong(place, f"start {part!r}; expected column and row of an image")
+        return numbers[0], numbers[1]
+
+    def _numbers(self, part: Any, place: str) -> tuple[int, ...]:
+        return tuple(self._value(n, int, place) for n in self._value(part, list, place))
 
     def _product(self, part: Any, place: str) -> PlannedProduct:
         self._keys(part, _PRODUCT_KEYS, place)
@@ -262,7 +347,7 @@ class _Reader:
             self._path(part["target"], place),
             tuple(self._path(path, place) for path in backgrounds),
             self._pairs(part["dropped"], f"{place}.dropped"),
-            self._made(Options, part["options"], f"{place}.options"),
+            self._options_of(part["options"], f"{place}.options"),
             self._value(part["force"], bool, place),
             self._value(part["skipped"], text, place),
             self._value(part["problem"], text, place),
@@ -279,6 +364,13 @@ class _Reader:
         return tuple(
             None if each is None else os.path.normpath(self._path(each, where)) for each in masks
         )
+
+    def _options_of(self, part: Any, place: str) -> Options:
+        # Text tells 1 from True, which are equal.
+        key = repr(part)
+        if key not in self._options:
+            self._options[key] = self._made(Options, part, place)
+        return self._options[key]
 
     def _group(self, part: Any, place: str, products: tuple[PlannedProduct, ...]) -> Group:
         self._keys(part, _GROUP_KEYS, place)
@@ -308,8 +400,8 @@ class _Reader:
             raise self._wrong(
                 "groups", "they must name every product once, but for the skipped ones"
             )
-        outputs = [product.output for product in products]
-        twice = next((name for name in outputs if outputs.count(name) > 1), None)
+        outputs = Counter(product.output for product in products)
+        twice = next((name for name, n in outputs.items() if n > 1), None)
         if twice is not None:
             raise self._wrong("products", f"{twice!r} is the output of several")
 

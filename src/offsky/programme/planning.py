@@ -1,6 +1,8 @@
 """Make a plan: from associations, folders and exposure files to products and groups."""
 
+import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -23,7 +25,7 @@ from offsky.programme.plan import (
     group_products,
     merge_groups,
 )
-from offsky.programme.plan_json import is_plan, parse_plan
+from offsky.programme.plan_json import is_plan, plan_of
 from offsky.selection.choose import candidate_of
 from offsky.selection.pairing import (
     Examined,
@@ -33,6 +35,7 @@ from offsky.selection.pairing import (
     choose_dedicated,
     choose_others,
 )
+from offsky.selection.precedents import Precedents
 from offsky.selection.suitability import Policy
 from offsky.subtraction import Subtraction
 from offsky.values.exposure import Wanted
@@ -53,10 +56,17 @@ class _Files:
     planned: dict[str, PlannedFile] = field(default_factory=dict)
     examined: dict[str, Examined] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    precedents: Precedents = field(init=False)
+    _keys: dict[Path, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.precedents = Precedents(self.policy)
 
     def examine(self, path: Path) -> Examined:
         """Read a file's headers; raise ExposureError if it is no exposure."""
-        key = absolute(path)
+        key = self._keys.get(path)
+        if key is None:
+            key = self._keys[path] = absolute(path)
         if key in self.broken:
             raise ExposureError(self.broken[key])
         if key not in self.examined:
@@ -120,15 +130,14 @@ def make_plan(
         _refuse_two_stages(exposures)
         by_rule = choose_dedicated if pairing.source == "dedicated" else choose_others
         drafts = [
-            (product_root(Path(choice.target)), choice)
-            for choice in by_rule(exposures, pairing, policy)
+            (product_root(Path(paired.target)), paired)
+            for paired in by_rule(exposures, pairing, policy)
         ]
-        used = {path for _, c in drafts for path in (c.target, *c.backgrounds)}
-        dropped = {path for _, c in drafts for path, _ in c.dropped}
+        named = {path for _, paired in drafts for path in _all_paths(paired)}
         left_out += [
             (each.path, "no target's background" if each.metadata.bkgdtarg else "not used")
             for each in exposures
-            if each.path not in used | dropped
+            if each.path not in named
         ]
     if not drafts:
         raise ParameterError(
@@ -137,24 +146,24 @@ def make_plan(
         )
     products = tuple(
         PlannedProduct(
-            product_name(root, _shape(files, choice.target), is_asdf(choice.target)),
-            choice.target,
-            choice.backgrounds,
-            choice.dropped,
+            product_name(root, _shape(files, paired.target), is_asdf(paired.target)),
+            paired.target,
+            paired.backgrounds,
+            paired.dropped,
             options,
             force,
-            choice.skipped,
-            choice.problem,
-            _masks(choice.backgrounds, masks or {}, mask_dir),
+            paired.skipped,
+            paired.problem,
+            _masks(paired.backgrounds, masks or {}, mask_dir),
         )
-        for root, choice in drafts
+        for root, paired in drafts
     )
     _refuse_same_outputs(products)
     refuse_unknown(masks or {}, [Path(path) for p in products for path in p.backgrounds])
     patterns: dict[int, list[int]] = {}
-    for i, (_, choice) in enumerate(drafts):
-        if choice.pattern is not None and choice.skipped is None:
-            patterns.setdefault(choice.pattern, []).append(i)
+    for i, (_, paired) in enumerate(drafts):
+        if paired.pattern is not None and paired.skipped is None:
+            patterns.setdefault(paired.pattern, []).append(i)
     groups = merge_groups(group_products(products), patterns.values())
     wanted = {path for product in products for path in _all_paths(product)}
     return Plan(
@@ -177,10 +186,10 @@ def read_plan(path: Path) -> Plan | None:
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    return parse_plan(text, str(path)) if is_plan(text) else None
+    return plan_of(content, str(path)) if is_plan(content) else None
 
 
 def changed_since(plan: Plan) -> list[str]:
@@ -200,7 +209,7 @@ def changed_since(plan: Plan) -> list[str]:
 def _from_associations(
     inputs: Sequence[Path], files: _Files, pairing: Pairing, allow_outside: bool
 ) -> list[tuple[str, Paired]]:
-    """Return products' names and choices, as associations give them."""
+    """Return products' names and backgrounds, as associations give them."""
     associations: list[Path] = []
     for path in inputs:
         if path.is_dir():
@@ -220,17 +229,25 @@ def _from_associations(
     drafts = []
     for association in associations:
         for product in read_association(association, allow_outside=allow_outside):
-            target, backgrounds = absolute(product.target), product.backgrounds
+            backgrounds = product.backgrounds
             try:
                 examined = [files.examine(path) for path in (product.target, *backgrounds)]
             except ExposureError as error:
                 paths = tuple(absolute(path) for path in backgrounds)
                 for path in (product.target, *backgrounds):
                     files.planned.setdefault(absolute(path), _unreadable(path))
+                target = absolute(product.target)
                 drafts.append((product.name, Paired(target, paths, problem=str(error))))
                 continue
-            choice = choose(examined[0], examined[1:], pairing, files.policy, as_written=True)
-            drafts.append((product.name, choice))
+            paired = choose(
+                examined[0],
+                examined[1:],
+                pairing,
+                files.policy,
+                as_written=True,
+                precedents=files.precedents,
+            )
+            drafts.append((product.name, paired))
     return drafts
 
 
@@ -248,14 +265,10 @@ def _exposures(
                 )
             found[absolute(path)] = files.examine(path)
             continue
-        for entry in sorted(path.iterdir()):
-            if not entry.is_file() or not entry.name.lower().endswith(_EXPOSURE_ENDINGS):
-                continue
-            ending = entry.name.split(".")[0].rpartition("_")[2]
-            if entry.name.startswith(".") or ending in _PRODUCT_SUFFIXES:
-                continue
-            if suffix is not None and ending != suffix.lstrip("_"):
-                continue
+        with os.scandir(path) as entries:
+            names = sorted(each.name for each in entries if _may_be_exposure(each, suffix))
+        for name in names:
+            entry = path / name
             try:
                 found[absolute(entry)] = files.examine(entry)
             except ExposureError as error:
@@ -266,24 +279,33 @@ def _exposures(
     return [found[key] for key in sorted(found)]
 
 
+def _may_be_exposure(entry: os.DirEntry[str], suffix: str | None) -> bool:
+    """Tell by its name whether a folder's entry is to be looked into."""
+    if entry.name.startswith(".") or not entry.name.lower().endswith(_EXPOSURE_ENDINGS):
+        return False
+    ending = entry.name.split(".")[0].rpartition("_")[2]
+    if ending in _PRODUCT_SUFFIXES or (suffix is not None and ending != suffix.lstrip("_")):
+        return False
+    return entry.is_file()
+
+
 def _examine(path: Path, how: Subtraction) -> tuple[Examined, PlannedFile]:
+    name = absolute(path)
     with closing(open_exposure(path, variances=how.changes_errors)) as exposure:
+        candidate = candidate_of(exposure)
+        window = candidate.placement.window
         status = path.stat()
-        m = exposure.metadata
-        product = FileProduct(Path(path.name))
         planned = PlannedFile(
-            absolute(path),
+            name,
             status.st_size,
             status.st_mtime_ns,
             exposure.shape,
             exposure.row_bytes(Wanted(err=True, variances=how.propagate)),
             exposure.held_bytes,
-            product.held_bytes(exposure, how),
-            0 if m.xstart is None else int(m.xstart) - 1,
-            0 if m.ystart is None else int(m.ystart) - 1,
+            FileProduct(Path(path.name)).held_bytes(exposure, how),
+            None if window is None else (window.x0 + 1, window.y0 + 1),
         )
-        examined = Examined(absolute(path), candidate_of(exposure))
-    return examined, planned
+    return Examined(name, candidate), planned
 
 
 def _masks(
@@ -307,8 +329,9 @@ def _shape(files: _Files, path: str) -> tuple[int, ...]:
     return files.planned[path].shape
 
 
-def _all_paths(product: PlannedProduct) -> Iterable[str]:
-    return (*product.inputs, *(path for path, _ in product.dropped))
+def _all_paths(product: PlannedProduct | Paired) -> Iterable[str]:
+    """Return the files that a product is made from or could have been."""
+    return (product.target, *product.backgrounds, *(path for path, _ in product.dropped))
 
 
 def _refuse_two_stages(exposures: Sequence[Examined]) -> None:

@@ -33,7 +33,7 @@ def passes_of(
     files : list of PlannedFile
         The files that are open meanwhile.
     """
-    known = plan.by_path
+    known = plan.file_of
     demands = []
     paths: dict[str, None] = {}
     for number in group.products:
@@ -41,7 +41,7 @@ def passes_of(
         paths.update(dict.fromkeys(product.inputs))
         if product.backgrounds:
             demands.append(_demand(number, product, known, save_combined=save_combined))
-    return arrange(demands), [known[path] for path in paths if path in known]
+    return arrange(demands), [known[path] for path in paths if path in known and known[path].shape]
 
 
 def predict(
@@ -112,4 +112,5 @@ def _facts(path: str, file: PlannedFile | None) -> Facts:
 def _window(file: PlannedFile | None) -> Window:
     if file is None or not file.shape:
         return Window(0, 0, *_UNKNOWN)
-    return file.window
+    # One that does not say lies where those of its shape lie.
+    return file.window or Window(0, 0, file.shape[-1], file.shape[-2])

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from math import asin, cos, degrees, hypot, radians, sin, sqrt
 from typing import Literal
 
 from offsky.errors import ExposureMismatchError, ParameterError
+from offsky.selection.precedents import Precedents
 from offsky.selection.suitability import (
     CONFIGURATION,
     Candidate,
@@ -67,6 +69,12 @@ class Pairing:
                 raise ParameterError(f"{name} is {value}: give {least} or more, or none at all")
 
     @property
+    def has_limits(self) -> bool:
+        """Whether times or pointings count."""
+        limits = (self.max_days, self.min_separation, self.nearest)
+        return any(limit is not None for limit in limits)
+
+    @property
     def least(self) -> int:
         """Backgrounds that a product needs."""
         if self.min_backgrounds is not None:
@@ -77,9 +85,9 @@ class Pairing:
 _DAYS_TO_MJD = datetime(1858, 11, 17, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Examined:
-    """An exposure of which the headers have been read.
+    """An exposure of which the headers have been read; equal only to itself.
 
     Attributes
     ----------
@@ -101,6 +109,19 @@ class Examined:
     def name(self) -> str:
         """What messages call it."""
         return self.candidate.name
+
+    @cached_property
+    def mid_time(self) -> float | None:
+        """When it was taken, in days (MJD); None where its header does not say."""
+        return mid_time(self.metadata)
+
+    @cached_property
+    def configuration(self) -> tuple[object, ...]:
+        """What a background has in common with its target; None where it is not known."""
+        values = (getattr(self.metadata, name) for name in (*CONFIGURATION, "family", "unit"))
+        return tuple(
+            value.strip().upper() if isinstance(value, str) else value for value in values
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +171,78 @@ def choose_dedicated(
     list of Paired
         One for each exposure whose BKGDTARG is not true.
     """
-    backgrounds = [each for each in exposures if each.metadata.bkgdtarg]
+    backgrounds = _ByConfiguration([each for each in exposures if each.metadata.bkgdtarg])
     targets = [each for each in exposures if not each.metadata.bkgdtarg]
+    precedents = Precedents(policy)
     return [
         choose(
             target,
-            [each for each in backgrounds if same_configuration(target.metadata, each.metadata)],
+            backgrounds.like(target),
             pairing,
             policy,
             none="no dedicated background (BKGDTARG) of its configuration",
+            precedents=precedents,
         )
         for target in targets
     ]
+
+
+class _ByConfiguration:
+    """Exposures that are found by a configuration like theirs.
+
+    Parameters
+    ----------
+    exposures : sequence of Examined
+        Those to find.
+
+    Notes
+    -----
+    As of `same_configuration`, what a header does not say is like everything. Exposures
+    are sorted by which values they have; those of each sort are looked up by the values
+    that the target has as well.
+    """
+
+    def __init__(self, exposures: Sequence[Examined]) -> None:
+        self._exposures = exposures
+        self._by_known: dict[tuple[int, ...], list[int]] = {}
+        for i, exposure in enumerate(exposures):
+            self._by_known.setdefault(_known_values(exposure.configuration), []).append(i)
+        self._tables: dict[object, dict[object, list[int]]] = {}
+        self._found: dict[tuple[object, ...], list[Examined]] = {}
+
+    def like(self, target: Examined) -> list[Examined]:
+        """Return those of a target's configuration, in their order."""
+        configuration = target.configuration
+        if configuration not in self._found:
+            if all(value is None or isinstance(value, str) for value in configuration):
+                self._found[configuration] = self._look_up(configuration)
+            else:
+                # Numbers are alike that are nearly equal.
+                self._found[configuration] = [
+                    each
+                    for each in self._exposures
+                    if same_configuration(target.metadata, each.metadata)
+                ]
+        return self._found[configuration]
+
+    def _look_up(self, configuration: tuple[object, ...]) -> list[Examined]:
+        numbers: list[int] = []
+        known = set(_known_values(configuration))
+        for names, members in self._by_known.items():
+            common = tuple(i for i in names if i in known)
+            table = self._tables.get((names, common))
+            if table is None:
+                table = self._tables[names, common] = {}
+                for member in members:
+                    values = self._exposures[member].configuration
+                    table.setdefault(tuple(values[i] for i in common), []).append(member)
+            numbers += table.get(tuple(configuration[i] for i in common), [])
+        return [self._exposures[i] for i in sorted(numbers)]
+
+
+def _known_values(configuration: tuple[object, ...]) -> tuple[int, ...]:
+    """Return the places of a configuration where its header says something."""
+    return tuple(i for i, value in enumerate(configuration) if value is not None)
 
 
 def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Policy) -> list[Paired]:
@@ -182,21 +263,23 @@ def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Polic
         One for each exposure, in their order.
     """
     patterns: dict[object, list[Examined]] = {}
-    targets = [each for each in exposures if not each.metadata.bkgdtarg]
-    for target in targets:
-        patterns.setdefault(_pattern(target), []).append(target)
+    targets = [(each, _pattern(each)) for each in exposures if not each.metadata.bkgdtarg]
+    for target, key in targets:
+        patterns.setdefault(key, []).append(target)
     numbers = {key: number for number, key in enumerate(patterns)}
-    choices = []
-    for target in targets:
-        key = _pattern(target)
+    precedents = Precedents(policy)
+    found = []
+    for target, key in targets:
         if key is None:
             missing = "its header does not say its programme, observation and visit group"
-            choices.append(Paired(target.path, skipped=missing))
+            found.append(Paired(target.path, skipped=missing))
             continue
         others = [each for each in patterns[key] if each is not target]
-        choice = choose(target, others, pairing, policy, none="alone in its pattern")
-        choices.append(replace(choice, pattern=numbers[key]))
-    return choices
+        paired = choose(
+            target, others, pairing, policy, none="alone in its pattern", precedents=precedents
+        )
+        found.append(replace(paired, pattern=numbers[key]))
+    return found
 
 
 def choose(
@@ -207,6 +290,7 @@ def choose(
     *,
     none: str = "no backgrounds",
     as_written: bool = False,
+    precedents: Precedents | None = None,
 ) -> Paired:
     """Choose among the backgrounds that a target could have.
 
@@ -225,6 +309,8 @@ def choose(
     as_written : bool
         The list was written by someone: what does not fit is a problem, as it is in a
         single run, and not to be left out quietly.
+    precedents : Precedents or None
+        What is known of other targets, by the same policy; None for this one alone.
 
     Returns
     -------
@@ -236,13 +322,15 @@ def choose(
         If the pairing needs a time or a pointing that a header does not give.
     """
     dropped: list[tuple[str, str]] = []
-    kept: list[Examined] = []
-    for background in backgrounds:
-        reason = _limits(target, background, pairing)
-        if reason is None:
-            kept.append(background)
-        else:
-            dropped.append((background.path, reason))
+    kept: Sequence[Examined] = backgrounds
+    if pairing.has_limits:
+        kept = []
+        for background in backgrounds:
+            reason = _limits(target, background, pairing)
+            if reason is None:
+                kept.append(background)
+            else:
+                dropped.append((background.path, reason))
     problem = None
     if kept:
         if target.metadata.status == "COMPLETE" and not policy.force and not as_written:
@@ -251,14 +339,14 @@ def choose(
                 dropped=tuple(dropped),
                 skipped="its background has been subtracted already (S_BKDSUB is COMPLETE)",
             )
-        kept, unfit, problem = _judged(target, kept, policy, as_written)
-        dropped += unfit
+        candidates = [each.candidate for each in kept]
+        if not (precedents or Precedents(policy)).all_used(target.candidate, candidates):
+            kept, unfit, problem = _judged(target, kept, policy, as_written)
+            dropped += unfit
     if pairing.nearest is not None and len(kept) > pairing.nearest:
-        near = sorted(kept, key=lambda each: _days_between(target, each))[: pairing.nearest]
-        far = [each for each in kept if each not in near]
-        dropped += [
-            (each.path, f"not among the {pairing.nearest} nearest in time") for each in far
-        ]
+        near = set(sorted(kept, key=lambda each: _days_between(target, each))[: pairing.nearest])
+        reason = f"not among the {pairing.nearest} nearest in time"
+        dropped += [(each.path, reason) for each in kept if each not in near]
         kept = [each for each in kept if each in near]
     skipped = None
     if len(kept) < pairing.least and problem is None:
@@ -277,8 +365,8 @@ def choose(
 
 
 def _judged(
-    target: Examined, backgrounds: list[Examined], policy: Policy, as_written: bool
-) -> tuple[list[Examined], list[tuple[str, str]], str | None]:
+    target: Examined, backgrounds: Sequence[Examined], policy: Policy, as_written: bool
+) -> tuple[Sequence[Examined], list[tuple[str, str]], str | None]:
     """Sort out what a single run would not use: kept, dropped with reason, problem."""
     try:
         judgement = judge(target.candidate, [each.candidate for each in backgrounds], policy)
@@ -346,17 +434,12 @@ def _pattern(exposure: Examined) -> object:
     m = exposure.metadata
     if m.program is None or m.observation is None or m.visit_group is None:
         return None
-    configuration = tuple(
-        value.strip().upper() if isinstance(value, str) else value
-        for value in (getattr(m, name) for name in (*CONFIGURATION, "family", "unit"))
-    )
     window = (exposure.candidate.placement.shape, m.xstart, m.ystart, m.xsize, m.ysize)
-    return (m.program, m.observation, m.visit_group, configuration, window)
+    return (m.program, m.observation, m.visit_group, exposure.configuration, window)
 
 
-def mid_time(exposure: Examined) -> float:
-    """Return the time of an exposure, in days (MJD)."""
-    m = exposure.metadata
+def mid_time(m: Metadata) -> float | None:
+    """Return the time of an exposure, in days (MJD); None where its header does not say."""
     if m.mid_time is not None:
         return float(m.mid_time)
     if m.start_time is not None:
@@ -369,14 +452,18 @@ def mid_time(exposure: Examined) -> float:
         else:
             zoned = begin if begin.tzinfo else begin.replace(tzinfo=UTC)
             return (zoned - _DAYS_TO_MJD).total_seconds() / 86400
-    raise ParameterError(
-        f"{exposure.name}: its header does not say when it was taken (EXPMID, EXPSTART, "
-        "DATE-BEG); leave it out, or plan without limits in time"
-    )
+    return None
 
 
 def _days_between(a: Examined, b: Examined) -> float:
-    return abs(mid_time(a) - mid_time(b))
+    """Return the days between two exposures; raise ParameterError if a header does not say."""
+    if a.mid_time is None or b.mid_time is None:
+        timeless = a if a.mid_time is None else b
+        raise ParameterError(
+            f"{timeless.name}: its header does not say when it was taken (EXPMID, EXPSTART, "
+            "DATE-BEG); leave it out, or plan without limits in time"
+        )
+    return abs(a.mid_time - b.mid_time)
 
 
 def separation(a: Examined, b: Examined) -> float:

@@ -39,6 +39,11 @@ class Placement:
         return int(m.xstart), int(m.ystart), int(xsize), int(ysize)
 
     @property
+    def window(self) -> Window | None:
+        """Where it lies; None where that hangs on the exposures that it is used with."""
+        return None if self.contradicts else _window_of(self)
+
+    @property
     def contradicts(self) -> bool:
         """Whether the keywords give another size than the array has."""
         return self.keywords is not None and self.keywords[:1:-1] != self.shape

@@ -50,7 +50,7 @@ class Candidate:
     placement : Placement
         Its name, shape and header.
     same_as : object
-        Equal for two that are the same file or model.
+        Equal for two that are the same file or model; hashable.
     """
 
     placement: Placement
@@ -138,16 +138,7 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
     reference = backgrounds[0] if target is None else target
     everything = list(backgrounds) if target is None else [target, *backgrounds]
     # Before windows: of an exposure of another instrument they say nothing.
-    objections = [
-        [
-            _forgive(policy, f"{background.name}: {objection}")
-            for objection in (
-                *_identity_objections(target, backgrounds[:i], background),
-                *_configuration_objections(reference, background),
-            )
-        ]
-        for i, background in enumerate(backgrounds)
-    ]
+    objections = _objections(target, reference, backgrounds, policy)
     try:
         windows, assumed = place([candidate.placement for candidate in everything])
     except ExposureMismatchError as error:
@@ -169,9 +160,9 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
             )
 
     verdicts = []
-    for i, (background, window) in enumerate(zip(backgrounds, windows, strict=True)):
+    for background, window, own in zip(backgrounds, windows, objections, strict=True):
         verdict = Verdict(background.name, window)
-        for objection in objections[i]:
+        for objection in own:
             verdict = _remark(verdict, objection)
         _check_unit(reference, background)
         for remark in _differences(reference, background):
@@ -242,8 +233,25 @@ def _remark(verdict: Verdict, remark: str) -> Verdict:
     return replace(verdict, remarks=(*verdict.remarks, remark.removeprefix(f"{verdict.name}: ")))
 
 
+def _objections(
+    target: Candidate | None,
+    reference: Candidate,
+    backgrounds: Sequence[Candidate],
+    policy: Policy,
+) -> list[list[str]]:
+    """Return the objections to each background; raise the first that is not forgiven."""
+    earlier: set[object] = set()
+    objections = []
+    for background in backgrounds:
+        own = _identity_objections(target, earlier, background)
+        own += _configuration_objections(reference, background)
+        earlier.add(background.same_as)
+        objections.append([_forgive(policy, f"{background.name}: {each}") for each in own])
+    return objections
+
+
 def _identity_objections(
-    target: Candidate | None, earlier: Sequence[Candidate], background: Candidate
+    target: Candidate | None, earlier: set[object], background: Candidate
 ) -> list[str]:
     objections = []
     if target is not None:
@@ -252,7 +260,7 @@ def _identity_objections(
             objections.append("is the target itself")
         elif identity is not None and identity == background.metadata.identity:
             objections.append("is the target's own exposure by its header")
-    if any(background.same_as == other.same_as for other in earlier):
+    if background.same_as in earlier:
         objections.append("is named twice")
     return objections
 
