@@ -117,7 +117,7 @@ class _Reader:
         self._allow_outside = allow_outside
         # Members by their names: products share them. And what tells each file from others.
         self._members: dict[str, Path] = {}
-        self._files: dict[Path, tuple[int, int]] = {}
+        self._files: dict[Path, object] = {}
 
     def _wrong(self, place: str, found: str) -> AssociationError:
         return AssociationError(f"{self._path}: {place}: {found}")
