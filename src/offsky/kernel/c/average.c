@@ -33,11 +33,14 @@ load_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32_
     for (size_t r = 0; r < stack->n_exposures; r++) {
         const struct offsky_plane copy = stack->dq[r], *plane = &copy; /* rows do not alias it */
         uint32_t *restrict row = flags + r * WIDTH;
-        memset(row, 0, WIDTH * sizeof *row);
-        if (!plane->pixels)
-            continue;
-        for (size_t p = 0; p < count; p++)
-            row[p] = read_flag(plane, (const uint32_t *)plane->pixels + start + p);
+        size_t p = 0;
+        if (plane->pixels) {
+            const uint32_t *in = (const uint32_t *)plane->pixels + start;
+            prefetch(in + WIDTH, WIDTH * sizeof *in);
+            for (; p < count; p++)
+                row[p] = read_flag(plane, in + p);
+        }
+        memset(row + p, 0, (WIDTH - p) * sizeof *row);
     }
 }
 

@@ -96,11 +96,11 @@ NAME(add_up_kept)(const SAMPLE *samples,
     else if (weights)
         NAME(add_up_weighted)(samples, NULL, n, weights, 1, 1, w);
     else if (errors)
-        for (size_t p = 0; p < WIDTH; p += LANES)
-            NAME(add_up)(samples, errors, n, &w->sums, p);
+        for (size_t p = 0; p < WIDTH; p += NAME(per_vector))
+            NAME(add_up)(samples, errors, n, 0, &w->sums, p);
     else
-        for (size_t p = 0; p < WIDTH; p += LANES)
-            NAME(add_up)(samples, NULL, n, &w->sums, p);
+        for (size_t p = 0; p < WIDTH; p += NAME(per_vector))
+            NAME(add_up)(samples, NULL, n, 0, &w->sums, p);
 }
 
 /* The sums of variances proper. */
@@ -115,18 +115,21 @@ NAME(add_up_variances)(const SAMPLE *samples,
         NAME(add_up_weighted)(samples, variances, n, weights, 0, 0, w);
         return;
     }
-    for (size_t p = 0; p < WIDTH; p += LANES) {
-        f64_lanes variance = {0.0};
-        i64_lanes n_known = {0};
+    for (size_t p = 0; p < WIDTH; p += NAME(per_vector)) {
+        NAME(wide) variance = NAME(zero)();
+        NAME(bits) n_known = {0};
         for (size_t r = 0; r < n; r++) {
-            const f64_lanes x = NAME(read)(samples + r * WIDTH + p);
-            const f64_lanes v = NAME(read)(variances + r * WIDTH + p);
-            const i64_lanes known = (v == v) & (x == x);
-            variance += where(known, v);
+            NAME(vector) x, v;
+            memcpy(&x, samples + r * WIDTH + p, sizeof x);
+            memcpy(&v, variances + r * WIDTH + p, sizeof v);
+            const NAME(bits) known = (v == v) & (x == x);
+            variance = NAME(plus)(
+                variance, NAME(widen)((NAME(vector))((NAME(bits))v & known)));
             n_known -= known;
         }
-        memcpy(w->sums.variance + p, &variance, sizeof variance);
-        store_counts(n_known, w->sums.n_err + p);
+        NAME(store_wide)(w->sums.variance + p, variance);
+        for (size_t l = 0; l < NAME(per_vector); l++)
+            w->sums.n_err[p + l] = (int32_t)n_known[l];
     }
 }
 

@@ -18,32 +18,9 @@ static NEVER_INLINE NAME(wide)
 NAME(add_up_with_gaps)(
     const SAMPLE *samples, const SAMPLE *errors, size_t n, size_t p, struct sums *sums)
 {
-    NAME(wide) sci = NAME(zero)(), square = NAME(zero)(), variance = NAME(zero)();
-    NAME(bits) n_kept = {0}, n_err = {0};
-    for (size_t r = 0; r < n; r++) {
-        NAME(vector) v;
-        memcpy(&v, samples + r * WIDTH + p, sizeof v);
-        const NAME(bits) there = v == v;
-        const NAME(wide) x = NAME(widen)((NAME(vector))((NAME(bits))v & there));
-        sci = NAME(plus)(sci, x);
-        square = NAME(plus_square)(square, x);
-        n_kept -= there;
-        if (errors) {
-            NAME(vector) e;
-            memcpy(&e, errors + r * WIDTH + p, sizeof e);
-            const NAME(bits) known = (e == e) & there;
-            variance = NAME(plus_square)(
-                variance, NAME(widen)((NAME(vector))((NAME(bits))e & known)));
-            n_err -= known;
-        }
-    }
-    NAME(store_wide)(sums->sci + p, sci);
-    NAME(store_wide)(sums->variance + p, variance);
-    for (size_t l = 0; l < NAME(per_vector); l++) {
-        sums->n_kept[p + l] = (int32_t)n_kept[l];
-        sums->n_err[p + l] = (int32_t)n_err[l];
-    }
-    return square;
+    if (errors)
+        return NAME(add_up)(samples, errors, n, 1, sums, p);
+    return NAME(add_up)(samples, NULL, n, 1, sums, p);
 }
 
 /* Sums of one vector of pixels, and with `spread` their squares and ends.  `errors` and

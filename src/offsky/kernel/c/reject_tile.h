@@ -48,8 +48,8 @@ NAME(find_deviations)(const SAMPLE *samples, size_t n, double *scale, double *me
 {
     struct sums sums;
     double count[WIDTH];
-    for (size_t p = 0; p < WIDTH; p += LANES)
-        NAME(add_up)(samples, NULL, n, &sums, p);
+    for (size_t p = 0; p < WIDTH; p += NAME(per_vector))
+        NAME(add_up)(samples, NULL, n, 0, &sums, p);
     for (size_t p = 0; p < WIDTH; p++)
         count[p] = (double)sums.n_kept[p];
     for (size_t p = 0; p < WIDTH; p += LANES) {

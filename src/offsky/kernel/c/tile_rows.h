@@ -104,30 +104,44 @@ NAME(load_samples)(const struct offsky_stack *stack,
                                 result->n_masked);
 }
 
-/* Sums over all samples of LANES pixels, in the order of the exposures.  `errors` may be
- * NULL. */
-ALWAYS_INLINE void
-NAME(add_up)(const SAMPLE *samples, const SAMPLE *errors, size_t n, struct sums *sums, size_t p)
+/* Sums over the samples of one vector of pixels that are there, in the order of the
+ * exposures; returns the sum of their squares if that is wanted.  `errors` (NULL for none)
+ * and `squares` are constants. */
+ALWAYS_INLINE NAME(wide)
+NAME(add_up)(const SAMPLE *samples,
+             const SAMPLE *errors,
+             size_t n,
+             int squares,
+             struct sums *sums,
+             size_t p)
 {
-    f64_lanes sci = {0.0}, variance = {0.0};
-    i64_lanes n_kept = {0}, n_err = {0};
+    NAME(wide) sci = NAME(zero)(), square = NAME(zero)(), variance = NAME(zero)();
+    NAME(bits) n_kept = {0}, n_err = {0};
     for (size_t r = 0; r < n; r++) {
-        const f64_lanes x = NAME(read)(samples + r * WIDTH + p);
-        const i64_lanes there = x == x;
-        sci += where(there, x);
+        NAME(vector) v;
+        memcpy(&v, samples + r * WIDTH + p, sizeof v);
+        const NAME(bits) there = v == v;
+        const NAME(wide) x = NAME(widen)((NAME(vector))((NAME(bits))v & there));
+        sci = NAME(plus)(sci, x);
         n_kept -= there;
+        if (squares)
+            square = NAME(plus_square)(square, x);
         if (errors) {
-            const f64_lanes e = NAME(read)(errors + r * WIDTH + p);
-            const i64_lanes known = (e == e) & there;
-            const f64_lanes err = where(known, e);
-            variance += err * err;
+            NAME(vector) e;
+            memcpy(&e, errors + r * WIDTH + p, sizeof e);
+            const NAME(bits) known = (e == e) & there;
+            variance = NAME(plus_square)(
+                variance, NAME(widen)((NAME(vector))((NAME(bits))e & known)));
             n_err -= known;
         }
     }
-    memcpy(sums->sci + p, &sci, sizeof sci);
-    memcpy(sums->variance + p, &variance, sizeof variance);
-    store_counts(n_kept, sums->n_kept + p);
-    store_counts(n_err, sums->n_err + p);
+    NAME(store_wide)(sums->sci + p, sci);
+    NAME(store_wide)(sums->variance + p, variance);
+    for (size_t l = 0; l < NAME(per_vector); l++) {
+        sums->n_kept[p + l] = (int32_t)n_kept[l];
+        sums->n_err[p + l] = (int32_t)n_err[l];
+    }
+    return square;
 }
 
 /* Whether more than half of `count` samples are at least `low`, and more than half at most
