@@ -147,6 +147,7 @@ NAME(find_medians)(const SAMPLE *samples, size_t n, SAMPLE *sorted, const int32_
 static NEVER_INLINE void
 NAME(average_tile)(const struct offsky_stack *stack,
                    const struct offsky_rule *rule,
+                   const struct rejection *how,
                    size_t start,
                    size_t count,
                    const struct offsky_result *result,
@@ -154,7 +155,7 @@ NAME(average_tile)(const struct offsky_stack *stack,
                    const struct average_scratch *s)
 {
     const size_t n = stack->n_exposures;
-    SAMPLE *samples = s->samples, *errors = stack->err ? s->errors : NULL;
+    SAMPLE *samples = s->samples, *errors = NULL;
     struct weighted w;
     uint32_t dq[WIDTH];
 
@@ -163,14 +164,14 @@ NAME(average_tile)(const struct offsky_stack *stack,
         load_flags(stack, start, count, s->flags);
         counts->n_samples += NAME(leave_out_flagged)(samples, s->flags, n, rule->bad_bits);
     }
-    if (errors)
+    if (stack->err && (result->err || how->by_error)) {
+        errors = s->errors;
         NAME(load_rows)(stack->err, n, start, count, errors);
-    if (rule->maxiters != 0) {
-        if (rule->method == OFFSKY_MINMAX)
-            NAME(reject_extremes)(samples, n, rule, result->n_rejected, s);
-        else if (rule->method != OFFSKY_NONE && (rule->method != OFFSKY_ERROR || errors))
-            NAME(reject_outside)(samples, errors, n, rule, result->n_rejected, s);
     }
+    if (how->by_rank)
+        NAME(reject_extremes)(samples, n, how, result->n_rejected, s);
+    else if (rejects(how))
+        NAME(reject_outside)(samples, errors, n, how, result->n_rejected, s);
 
     NAME(add_up_kept)(samples, errors, n, stack->weights, &w);
     store_n_kept(result, start, count, w.sums.n_kept, counts);
