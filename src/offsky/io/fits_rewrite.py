@@ -88,7 +88,7 @@ class FitsRewrite:
         for name, data in self._images.items():
             i = self._hdus.index_of(name)
             self._hdus[i] = _replaced(self._hdus[i], data)
-        self._hdus[0].header = self._header
+        self._hdus[0].header = fits.Header.fromstring(self._header.tostring())
         with warnings.catch_warnings():
             # Oddities of the target are not ours: to mend them is to change the file.
             warnings.simplefilter("ignore")

@@ -11,6 +11,7 @@ from offsky.io.cards import STATUS_KEYWORD, Provenance, now
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_average import set_cards, set_filename
 from offsky.io.fits_copy import FitsCopy, can_copy
+from offsky.io.fits_folded import FoldedHeader
 from offsky.io.fits_layout import header_damage_told
 from offsky.io.fits_rewrite import FitsRewrite
 from offsky.io.model_product import ModelFileWriter
@@ -209,6 +210,8 @@ def _fits(target: Exposure) -> FitsExposure:
 def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> fits.Header:
     """Return the target's primary header as the output will have it.
 
+    Only what products change can be set or looked up in it (`FoldedHeader`).
+
     Parameters
     ----------
     target : FitsExposure
@@ -224,13 +227,27 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
         If the target's header is damaged so that it cannot be written again.
     """
     with header_damage_told(target.path):
-        header = _changed(target.header.copy(), output, provenance)
+        header = FoldedHeader.of(target.extents[0].cards, _is_changed)
+        _changed(header, output, provenance)
         header.tostring()
     return header
 
 
-def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -> fits.Header:
-    for key in ("CHECKSUM", "DATASUM"):
+_CHECKSUMS = ("CHECKSUM", "DATASUM")
+
+
+def _is_changed(keyword: str) -> bool:
+    """Tell whether a keyword of the target's may be another in its product."""
+    return keyword.startswith("OFF") or keyword in (
+        *_CHECKSUMS,
+        "FILENAME",
+        "DATE",
+        STATUS_KEYWORD,
+    )
+
+
+def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -> None:
+    for key in _CHECKSUMS:
         header.remove(key, ignore_missing=True)
     set_filename(header, output.name)
     header["DATE"] = now()
@@ -242,4 +259,3 @@ def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -
         set_cards(header, provenance)
         for line in provenance.history():
             header.add_history(line)
-    return header
