@@ -11,6 +11,7 @@ from astropy.io import fits
 
 from offsky.arrays import Array
 from offsky.errors import ExposureError, MissingFileError, ParameterError
+from offsky.given import plain_numbers
 from offsky.io.names import product_root
 from offsky.io.source import stamp_of
 from offsky.values.mask import PackedMask
@@ -178,15 +179,11 @@ def _never_changes() -> None:
 
 def _image_of(given: Any) -> Array:
     try:
-        image = np.asarray(given)
-        if image.dtype.kind not in "biuf":
-            raise ValueError(f"{image.dtype} values")
-    except (ValueError, TypeError) as error:
+        return plain_numbers("a mask", given)
+    except ParameterError as error:
         raise ParameterError(
-            f"a mask is {type(given).__name__} ({error}); give an image of numbers, a FITS "
-            "file, or None"
+            f"{error} (a mask is an image of numbers or truth values, a FITS file, or None)"
         ) from error
-    return image
 
 
 def _read_image(path: Path, name: str) -> tuple[Array, Callable[[], None]]:
