@@ -16,7 +16,11 @@ TILT_TOLERANCE = 1e-8
 """Largest difference of NIRSpec's grating wheel tilt (the JWST pipeline's)."""
 
 # In these a background has to be like the target ...
-CONFIGURATION = ("instrument", "detector", "filter", "pupil", "grating", "band", "channel")
+CONFIGURATION = (
+    *("instrument", "detector", "filter", "pupil", "grating", "band", "channel"),
+    # Of one detector they are the same, unless an image has been turned.
+    *("fastaxis", "slowaxis"),
+)
 # ... and in these it should be.
 _SHOULD_AGREE = ("readpatt", "exposure_time", "ngroups")
 
@@ -191,8 +195,8 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
 def same_configuration(a: Metadata, b: Metadata) -> bool:
     """Tell whether two exposures are alike as far as both headers say.
 
-    In instrument, detector, filter, pupil, grating, band, channel, kind of exposure
-    and unit.
+    In instrument, detector, filter, pupil, grating, band, channel, axes of readout, kind
+    of exposure and unit.
     """
     names = (*CONFIGURATION, "family", "unit")
     return not any(_differ(getattr(a, name), getattr(b, name)) for name in names)

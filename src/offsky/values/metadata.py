@@ -44,6 +44,16 @@ class Metadata:
     ystart: int | None = _keyword("SUBSTRT2", "subarray.ystart")
     xsize: int | None = _keyword("SUBSIZE1", "subarray.xsize")
     ysize: int | None = _keyword("SUBSIZE2", "subarray.ysize")
+    fastaxis: int | None = _keyword("FASTAXIS", "subarray.fastaxis")
+    slowaxis: int | None = _keyword("SLOWAXIS", "subarray.slowaxis")
+    stripe_reads1: int | None = _keyword("MSTR_RD1", "subarray.multistripe_reads1")
+    stripe_skips1: int | None = _keyword("MSTR_SK1", "subarray.multistripe_skips1")
+    stripe_reads2: int | None = _keyword("MSTR_RD2", "subarray.multistripe_reads2")
+    stripe_skips2: int | None = _keyword("MSTR_SK2", "subarray.multistripe_skips2")
+    stripe_repeat: int | None = _keyword("MSTR_RPT", "subarray.repeat_stripe")
+    stripe_interleave: int | None = _keyword("MSTR_ILV", "subarray.interleave_reads1")
+    superstripe_step: int | None = _keyword("SSTR_STP", "subarray.superstripe_step")
+    n_superstripes: int | None = _keyword("SSTR_NST", "subarray.num_superstripe")
     program: str | None = _keyword("PROGRAM", "observation.program_number")
     observation: str | None = _keyword("OBSERVTN", "observation.observation_number")
     visit: str | None = _keyword("VISIT", "observation.visit_number")
@@ -73,6 +83,17 @@ class Metadata:
         if self.exp_type is None:
             return None
         return _FAMILIES.get(self.exp_type, self.exp_type)
+
+    @property
+    def stripes(self) -> tuple[int | None, ...] | None:
+        """Which rows or columns of the detector were read, where they have gaps; else None.
+
+        What the JWST pipeline's `generate_stripe_reference` places them by, beside the window.
+        """
+        if not (self.stripe_reads1 or self.stripe_reads2):
+            return None
+        names = (name for name in MODEL_PATHS if "stripe" in name)
+        return (*(getattr(self, name) for name in names), self.fastaxis, self.slowaxis)
 
     @property
     def identity(self) -> tuple[str, ...] | None:
