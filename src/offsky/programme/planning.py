@@ -344,7 +344,7 @@ def _refuse_two_stages(exposures: Sequence[Examined]) -> None:
         # Slits cut out of one exposure are told apart by their windows.
         m = exposure.metadata
         window = (m.xstart, m.ystart, m.xsize, m.ysize)
-        other = seen.setdefault((identity, window), exposure)
+        other = seen.setdefault((identity, m.segment, window), exposure)
         if other is not exposure:
             raise ExposureError(
                 f"{exposure.path}: the same exposure as {other.path}; name the files to use, or "

@@ -263,7 +263,13 @@ def _identity_objections(
         if background.same_as == target.same_as:
             objections.append("is the target itself")
         elif identity is not None and identity == background.metadata.identity:
-            objections.append("is the target's own exposure by its header")
+            ours, theirs = target.metadata.segment, background.metadata.segment
+            objections.append(
+                "is the target's own exposure by its header"
+                if ours == theirs or None in (ours, theirs)
+                else f"is another segment of the target's own exposure (EXSEGNUM {theirs}, "
+                f"the target's is {ours})"
+            )
     if background.same_as in earlier:
         objections.append("is named twice")
     return objections

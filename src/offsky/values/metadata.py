@@ -61,6 +61,7 @@ class Metadata:
     sequence: str | None = _keyword("SEQ_ID", "observation.sequence_id")
     activity: str | None = _keyword("ACT_ID", "observation.activity_id")
     exposure: str | None = _keyword("EXPOSURE", "observation.exposure_number")
+    segment: int | None = _keyword("EXSEGNUM", "exposure.segment_number")
     date_beg: str | None = _keyword("DATE-BEG", "observation.date_beg")
     date_end: str | None = _keyword("DATE-END", "observation.date_end")
     start_time: float | None = _keyword("EXPSTART", "exposure.start_time")
@@ -97,7 +98,10 @@ class Metadata:
 
     @property
     def identity(self) -> tuple[str, ...] | None:
-        """What tells this exposure from every other; None where it is not known."""
+        """What tells this exposure from every other; None where it is not known.
+
+        Segments of one exposure have the same; `EXSEGNUM` tells them apart.
+        """
         numbers = (
             self.program,
             self.observation,
