@@ -9,6 +9,7 @@ Relation = Literal["same", "convertible", "different"]
 
 # Spellings of headers that astropy does not read as what they mean.
 _COUNTS = {"counts": "count", "dn": "DN", "adus": "adu", "electrons": "electron"}
+_COUNTS |= {name: name for name in ("count", "electron", "adu")}
 
 
 def relation(a: str, b: str, power: int = 1) -> Relation:
@@ -32,6 +33,17 @@ def relation(a: str, b: str, power: int = 1) -> Relation:
     """
     a, b = " ".join(a.split()), " ".join(b.split())
     return "same" if a == b and power == 1 else _by_astropy(a, b, power)
+
+
+_kinds: dict[str, str] = {}
+
+
+def kind_of(unit: str) -> str:
+    """Return a text that is the same for all spellings of a unit, in this process."""
+    if unit not in _kinds:
+        same = (kind for kind in set(_kinds.values()) if relation(kind, unit) == "same")
+        _kinds[unit] = next(same, unit)
+    return _kinds[unit]
 
 
 @lru_cache(maxsize=256)

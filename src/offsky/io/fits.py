@@ -25,7 +25,7 @@ from offsky.io.fits_header import Cards
 from offsky.io.fits_layout import Extent, read_layout
 from offsky.io.source import Source, Span, open_source
 from offsky.values.exposure import Rows, Scratch, Wanted
-from offsky.values.metadata import KEYWORDS, NUMBERS, Metadata
+from offsky.values.metadata import KEYWORDS, OF_SCI, UNREADABLE, Metadata, metadata_of
 
 # FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
 # same as its top bit inverted.
@@ -244,7 +244,7 @@ class FitsExposure:
                 f"{self.path}: SCI has the shape {self.shape}; expected (rows, columns) or "
                 "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
             )
-        self.metadata = _metadata(self.extents[0].cards, sci.cards, self.path)
+        self.metadata = _metadata(self.extents[0].cards, sci.cards)
         self.err = self._companion("ERR")
         self.dq = self._companion("DQ")
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
@@ -435,19 +435,19 @@ def _damage_told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _metadata(primary: Cards, sci: Cards, path: Path) -> Metadata:
-    """Read the keywords that offsky looks at; BUNIT and the pointing are in SCI's header."""
-    values = {}
-    for name, keyword in KEYWORDS.items():
-        value = primary.get(keyword, _ABSENT)
-        if value is _ABSENT:
-            value = sci.get(keyword)
-        if isinstance(value, str):
-            value = value.strip() or None
-            if value is not None and name in NUMBERS:
-                raise ExposureError(
-                    f"{path}: the keyword {keyword} is {value!r}; expected a number: "
-                    "fetch the file again"
-                )
-        values[name] = None if isinstance(value, fits.card.Undefined) else value
-    return Metadata(**values)
+def _metadata(primary: Cards, sci: Cards) -> Metadata:
+    """Read the keywords that offsky looks at, each from the header that it belongs to first."""
+
+    def read(name: str) -> Any:
+        keyword = KEYWORDS[name]
+        for cards in (sci, primary) if name in OF_SCI else (primary, sci):
+            try:
+                value = cards.get(keyword, _ABSENT)
+            except _DAMAGE:
+                # Of one card, such as a number nan. What needs it says so.
+                return UNREADABLE
+            if value is not _ABSENT:
+                return None if isinstance(value, fits.card.Undefined) else value
+        return None
+
+    return metadata_of(read)

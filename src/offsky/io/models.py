@@ -12,7 +12,7 @@ from offsky.given import plain_numbers
 from offsky.io.fits import FitsExposure
 from offsky.io.names import is_asdf
 from offsky.values.in_memory import ArrayExposure
-from offsky.values.metadata import MODEL_PATHS, Metadata
+from offsky.values.metadata import MODEL_PATHS, Metadata, metadata_of
 
 _ARRAYS = ("data", "err", "dq")
 
@@ -143,10 +143,11 @@ def model_name(model: Any) -> str:
 
 def _metadata(model: Any) -> Metadata:
     """Read what offsky looks at, by the tree: attributes would create empty nodes."""
-    values = {}
-    for name, path in MODEL_PATHS.items():
+
+    def read(name: str) -> Any:
         node: Any = model.instance.get("meta", {})
-        for key in path.split("."):
+        for key in MODEL_PATHS[name].split("."):
             node = node.get(key) if isinstance(node, Mapping) else None
-        values[name] = node
-    return Metadata(**values)
+        return node
+
+    return metadata_of(read)

@@ -274,6 +274,10 @@ def _exposures(
             except ExposureError as error:
                 log.warning("left out: %s", error)
                 left_out.append((absolute(entry), str(error).removeprefix(f"{entry}: ")))
+    for each in found.values():
+        odd = dict(each.metadata.odd).get("bkgdtarg")
+        if odd is not None:
+            log.warning("%s: BKGDTARG is %s, no truth value; taken for a target", each.path, odd)
     if not found:
         raise ParameterError(f"{_named(inputs)}: no exposures found; name files or their folders")
     return [found[key] for key in sorted(found)]

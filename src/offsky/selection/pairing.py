@@ -17,6 +17,7 @@ from offsky.selection.suitability import (
     judge,
     same_configuration,
 )
+from offsky.units import kind_of
 from offsky.values.metadata import Metadata
 
 Source = Literal["associations", "dedicated", "nods", "dithers"]
@@ -118,9 +119,11 @@ class Examined:
     @cached_property
     def configuration(self) -> tuple[object, ...]:
         """What a background has in common with its target; None where it is not known."""
-        values = (getattr(self.metadata, name) for name in (*CONFIGURATION, "family", "unit"))
-        return tuple(
-            value.strip().upper() if isinstance(value, str) else value for value in values
+        values = (getattr(self.metadata, name) for name in (*CONFIGURATION, "family"))
+        unit = self.metadata.unit
+        return (
+            *(value.strip().upper() if isinstance(value, str) else value for value in values),
+            None if unit is None else kind_of(unit),
         )
 
 

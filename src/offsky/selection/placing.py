@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from offsky.errors import ExposureMismatchError
-from offsky.values.metadata import Metadata
+from offsky.values.metadata import KEYWORDS, Metadata
 from offsky.values.window import Window
 
 
@@ -80,6 +80,8 @@ def place(exposures: list[Placement]) -> tuple[list[Window], str | None]:
     """
     first = exposures[0]
     same_shape = all(exposure.shape == first.shape for exposure in exposures)
+    for exposure in exposures:
+        _check_numbers(exposure)
     _check_stripes(exposures)
     contradicting = [exposure for exposure in exposures if exposure.contradicts]
     if contradicting:
@@ -112,6 +114,19 @@ def place(exposures: list[Placement]) -> tuple[list[Window], str | None]:
         "cannot be placed on the detector; expected the keywords, a full frame, or exposures of "
         "one shape"
     )
+
+
+_PLACES = {"xstart", "ystart", "xsize", "ysize", *(n for n in KEYWORDS if "stripe" in n)}
+
+
+def _check_numbers(exposure: Placement) -> None:
+    """Raise ExposureMismatchError where a keyword of the window is there but no number."""
+    for name, text in exposure.metadata.odd:
+        if name in _PLACES:
+            raise ExposureMismatchError(
+                f"{exposure.name}: the keyword {KEYWORDS[name]} is {text}; expected a whole "
+                "number, to place it on the detector: correct it, or remove it"
+            )
 
 
 def _check_stripes(exposures: list[Placement]) -> None:

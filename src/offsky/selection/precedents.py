@@ -21,6 +21,7 @@ _DECISIVE = (
     "xsize",
     "ysize",
     *(name for name in MODEL_PATHS if "stripe" in name),
+    "odd",
 )
 
 

@@ -9,6 +9,7 @@ from offsky.combine.rule import largest_deviation
 from offsky.errors import ExposureMismatchError
 from offsky.options import Options
 from offsky.selection.placing import Placement, place
+from offsky.units import relation
 from offsky.values.metadata import KEYWORDS, Metadata
 from offsky.values.window import Window
 
@@ -198,8 +199,10 @@ def same_configuration(a: Metadata, b: Metadata) -> bool:
     In instrument, detector, filter, pupil, grating, band, channel, axes of readout, kind
     of exposure and unit.
     """
-    names = (*CONFIGURATION, "family", "unit")
-    return not any(_differ(getattr(a, name), getattr(b, name)) for name in names)
+    names = (*CONFIGURATION, "family")
+    return not any(_differ(getattr(a, name), getattr(b, name)) for name in names) and (
+        None in (a.unit, b.unit) or relation(str(a.unit), str(b.unit)) == "same"
+    )
 
 
 def clip_warning(n_exposures: int, options: Options) -> str | None:
@@ -293,11 +296,17 @@ def _configuration_objections(reference: Candidate, background: Candidate) -> li
 
 def _check_unit(reference: Candidate, background: Candidate) -> None:
     ours, theirs = reference.metadata.unit, background.metadata.unit
-    if _differ(ours, theirs):
-        raise ExposureMismatchError(
-            f"{background.name}: unit {theirs!r} differs from {reference.name}'s {ours!r}; "
-            "calibrate both to the same stage or leave it out"
-        )
+    if ours is None or theirs is None:
+        return
+    related = relation(theirs, ours)
+    if related == "same":
+        return
+    remedy = "calibrate both to the same stage or leave it out"
+    if related == "convertible":
+        remedy = "convert its SCI, ERR and VAR_* (and BUNIT), or leave it out"
+    raise ExposureMismatchError(
+        f"{background.name}: unit {theirs!r} differs from {reference.name}'s {ours!r}; {remedy}"
+    )
 
 
 def _differences(reference: Candidate, background: Candidate) -> list[str]:
@@ -316,6 +325,9 @@ def _tilt_difference(reference: Candidate, background: Candidate) -> str | None:
         return None
     for name in ("gwa_xtilt", "gwa_ytilt"):
         a, b = getattr(ours, name), getattr(theirs, name)
+        for each, facts in ((background, theirs), (reference, ours)):
+            if name in dict(facts.odd):
+                return f"{each.name}: {KEYWORDS[name]} is {dict(facts.odd)[name]}, no number"
         if a is None and b is None:
             continue
         if a is None or b is None or not isclose(a, b, rel_tol=0, abs_tol=TILT_TOLERANCE):
