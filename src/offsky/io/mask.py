@@ -1,6 +1,7 @@
 """Read masks: images that are not zero where a sample is to be left out."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from offsky.arrays import Array
-from offsky.errors import ExposureError, MissingFileError, ParameterError
+from offsky.errors import ExposureError, MissingFileError, ParameterError, first_line
 from offsky.given import plain_numbers
 from offsky.io.names import product_root
 from offsky.io.source import stamp_of
@@ -190,14 +191,24 @@ def _read_image(path: Path, name: str) -> tuple[Array, Callable[[], None]]:
     """Read the first two-dimensional image of a FITS file."""
     try:
         stamp = stamp_of(path.stat())
-        with fits.open(path, memmap=False) as hdus:
+        # astropy would leave a file of its own open where it stumbles.
+        with (
+            warnings.catch_warnings(),
+            path.open("rb") as file,
+            fits.open(file, memmap=False) as hdus,
+        ):
+            # Oddities that astropy mends or remarks upon are not ours.
+            warnings.simplefilter("ignore")
             for hdu in hdus:
                 if hdu.is_image and hdu.header.get("NAXIS") == 2:
                     return np.asarray(hdu.data), lambda: _check(path, stamp)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name of the mask") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise ExposureError(f"{path}: the mask cannot be read as FITS ({error})") from error
+    except Exception as error:
+        # Each compression, and each kind of damage, has errors of its own.
+        raise ExposureError(
+            f"{path}: the mask cannot be read as FITS ({first_line(error)}); make it again"
+        ) from error
     raise ExposureError(
         f"{path}: no two-dimensional image in the mask; expected one, not zero where {name} is "
         "to be left out"
