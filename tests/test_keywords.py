@@ -107,7 +107,7 @@ def test_a_truth_value_that_is_none_is_told(
     expose(folder / "t_rate.fits", 10, BKGDTARG="perhaps")
     expose(folder / "b_rate.fits", 3, BKGDTARG=True)
     with caplog.at_level(logging.WARNING):
-        make_plan([folder], pairing=Pairing("dedicated"), options=Options())
+        make_plan([folder], pairing=Pairing(source="dedicated"), options=Options())
     assert "BKGDTARG is 'perhaps', no truth value" in caplog.text
 
 

@@ -237,6 +237,16 @@ class FitsExposure:
                 f"{self.path}: no SCI image among its extensions ({names}); "
                 "expected a calibrated exposure such as _rate.fits"
             )
+        if self.extents[0].cards.get("GROUPS", False) is True:
+            raise ExposureError(
+                f"{self.path}: random groups (GROUPS = T), an old form of FITS; expected a "
+                "calibrated exposure such as _rate.fits"
+            )
+        if _is_empty(sci):
+            raise ExposureError(
+                f"{self.path}: SCI is empty (no pixels); expected (rows, columns) or "
+                "(integrations, rows, columns): was the file written completely?"
+            )
         self.sci = self._reader(sci)
         self.shape = self.sci.shape
         if len(self.shape) not in (2, 3) or 0 in self.shape:
@@ -261,7 +271,8 @@ class FitsExposure:
 
     def _companion(self, name: str) -> "_ArrayReader | None":
         extent = self._find(name)
-        if extent is None:
+        # One without data is as good as none: some tools write them.
+        if extent is None or _is_empty(extent):
             return None
         reader = self._reader(extent)
         if reader.shape != self.shape:
@@ -273,7 +284,7 @@ class FitsExposure:
 
     def _variance(self, name: str) -> "_ArrayReader | None":
         """Find a variance; one that is empty, or of another shape, counts as not there."""
-        found = [extent for extent in self.extents if extent.name == name and extent.is_image]
+        found = [e for e in self.extents if e.name == name and e.is_image and not _is_empty(e)]
         reader = self._reader(found[0]) if len(found) == 1 else None
         return reader if reader is not None and reader.shape == self.shape else None
 
@@ -420,6 +431,15 @@ class FitsExposure:
     ) -> None:
         """Close the file."""
         self.close()
+
+
+def _is_empty(extent: Extent) -> bool:
+    """Tell whether an image has no axes, or an axis without a pixel."""
+    cards = extent.cards
+    if extent.is_compressed:
+        return bool(cards.get("ZNAXIS") == 0)
+    n_axes = int(cards.get("NAXIS", 0))
+    return n_axes == 0 or 0 in [cards.get(f"NAXIS{axis}") for axis in range(1, n_axes + 1)]
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def model_exposure(
     arrays: dict[str, np.ndarray] = {}
     for key in _ARRAYS:
         value = model.instance.get(key)
-        if value is not None:
+        if value is not None and (key == "data" or np.size(value)):
             arrays[key] = _numbers(name, key, value)
     sci = arrays.get("data")
     if sci is None or sci.ndim not in (2, 3) or 0 in sci.shape:
