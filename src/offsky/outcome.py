@@ -18,7 +18,7 @@ class Outcome:
     Attributes
     ----------
     status : str
-        "COMPLETE", or "SKIPPED" where no background was used.
+        "COMPLETE", or "SKIPPED" where nothing was subtracted: the output is a copy.
     target : str or None
         The target's file; None for an average alone.
     backgrounds : tuple of str
@@ -58,6 +58,8 @@ class Outcome:
         The factor on the average, and its standard error where it was fitted.
     predicted_bytes : int
         Memory of the process, as predicted before pixels were read.
+    reason : str or None
+        Why backgrounds that were read gave nothing to subtract; None otherwise.
     """
 
     status: str
@@ -80,6 +82,7 @@ class Outcome:
     target_scale: float = 1.0
     target_scale_error: float = 0.0
     predicted_bytes: int = 0
+    reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the attributes by name, ready for JSON."""
@@ -88,7 +91,8 @@ class Outcome:
     def __str__(self) -> str:
         """Return a short summary, one fact a line."""
         if self.status == SKIPPED:
-            return f"SKIPPED: no background used; {self.output} is a copy of {self.target}"
+            why = self.reason or "no background used"
+            return f"SKIPPED: {why}; {self.output} is a copy of {self.target}"
         lines = [] if self.target is None else [("target", self.target)]
         lines.append(("backgrounds", f"{len(self.backgrounds)}: {_first(self.backgrounds)}"))
         lines += [("dropped", f"{name}: {reason}") for name, reason in self.dropped]
@@ -188,6 +192,7 @@ def skipped(
     output: str | None,
     elapsed_s: float,
     options: Options,
+    reason: str | None = None,
 ) -> Outcome:
     """Return the outcome of a target that was copied without a change."""
     return Outcome(
@@ -207,6 +212,7 @@ def skipped(
         unit=None,
         elapsed_s=elapsed_s,
         options=options,
+        reason=reason,
     )
 
 

@@ -297,6 +297,8 @@ class _PassMaking:
         average, target = finished.average, making.target
         if average is None or target is None:
             raise RuntimeError("an average that was not kept whole")
+        if making.covers_nothing(finished):
+            return making.finish(finished, levels)
         try:
             making.begin()
             if self._options.target_scale == "fit":
