@@ -1,6 +1,7 @@
 """The outcome of one subtraction or average, as values."""
 
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,14 @@ class Outcome:
     reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the attributes by name, ready for JSON."""
-        return asdict(self)
+        """Return the attributes by name, ready for JSON.
+
+        JSON has no infinite numbers and no NaN: they are None, and ``not_finite`` says
+        which they were.
+        """
+        found: dict[str, str] = {}
+        values: dict[str, Any] = _finite(asdict(self), "", found)
+        return {**values, "not_finite": found} if found else values
 
     def __str__(self) -> str:
         """Return a short summary, one fact a line."""
@@ -131,6 +138,18 @@ class Outcome:
         if self.target is None:
             effect = "not averaged"
         return f"{_count(self.n_uncovered, 'pixel')} without a sample, {effect}"
+
+
+def _finite(value: Any, place: str, found: dict[str, str]) -> Any:
+    """Return a value with None for numbers that JSON does not have; note them in `found`."""
+    if isinstance(value, dict):
+        return {key: _finite(each, f"{place}.{key}", found) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_finite(each, f"{place}[{i}]", found) for i, each in enumerate(value))
+    if isinstance(value, float) and not isfinite(value):
+        found[place.removeprefix(".")] = str(value)
+        return None
+    return value
 
 
 def _count(n: int, noun: str) -> str:
