@@ -43,11 +43,6 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "no products": ("products", "DROP", "no products"),
     "products are none": ("products", [], "no products"),
     "products are a word": ("products", "first", "no products"),
-    "unknown key": ("colour", 1, "the association: unknown key 'colour'"),
-    "unknown key of a product": ("products.0.colour", 1, "products[0]: unknown key 'colour'"),
-    "unknown key of a member": (
-        f"{MEMBERS}.1.colour", 1, "products[0].members[1]: unknown key 'colour'",
-    ),
     "a product that is a list": ("products.0", [], "products[0]: list where an object"),
     "a member that is a name": (
         f"{MEMBERS}.0", "target_rate.fits", "products[0].members[0]: str where an object",

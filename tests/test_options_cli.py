@@ -50,6 +50,7 @@ SAID: dict[str, tuple[str, Any]] = {
     "level": ("offset", "offset"),
     "target_scale": ("0.5", 0.5),
     "mask_sources": ("", True),
+    "mask_good_is": ("1", "1"),
 }
 
 # The median has no weights; everything else goes together.

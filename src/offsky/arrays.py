@@ -21,7 +21,14 @@ def as_samples(array: Array) -> Array:
 
 
 def as_flags(array: Array) -> Array:
-    """Return DQ as uint32; flags of other integer types keep their bits."""
+    """Return DQ as uint32; flags of other integer types keep their bits.
+
+    Of floats, which some tools write, a value that is no flag counts as DO_NOT_USE.
+    """
+    if array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            known = (abs(array) < 2**32) & (array == np.trunc(array))
+        array = np.where(known, array, DO_NOT_USE).astype(np.int64)
     if array.dtype.kind == "i":
         array = array.view(array.dtype.str.replace("i", "u"))
     if array.dtype.kind == "u" and array.dtype.itemsize == 4:

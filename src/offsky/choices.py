@@ -12,6 +12,7 @@ from offsky.options import (
     Combine,
     Errors,
     FlagRule,
+    GoodIs,
     Level,
     Options,
     Reject,
@@ -43,6 +44,7 @@ class FurtherChanges(TypedDict, total=False):
     level: Level
     target_scale: float | Literal["fit"]
     mask_sources: bool
+    mask_good_is: GoodIs
 
 
 class Changes(FurtherChanges, total=False):

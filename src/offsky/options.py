@@ -23,6 +23,7 @@ Errors = Literal["none", "propagate"]
 FlagRule = Literal["or", "kept", "all"]
 Uncovered = Literal["keep", "nan"]
 Level = Literal["none", "offset", "scale"]
+GoodIs = Literal["0", "1"]
 Profile = Literal["jwst", "offsky"]
 
 _NAMES: tuple[str, ...] = get_args(Profile)
@@ -361,6 +362,12 @@ class Options:
         False,
         "Find the sources in each background and leave them out.",
         ("OFFMASK", "sources in backgrounds left out"),
+    )
+    mask_good_is: GoodIs = option(
+        "0",
+        "Value of good pixels in masks: with 0 all others are left out, with 1 those that are 0 "
+        "or NaN.",
+        ("OFFMGOOD", "good pixels in masks"),
     )
     # The set that the others were begun with; products name it. It decides nothing, and
     # options that differ in nothing else are equal.

@@ -1,6 +1,7 @@
 """The outcome of one subtraction or average, as values."""
 
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ class Outcome:
     Attributes
     ----------
     status : str
-        "COMPLETE", or "SKIPPED" where no background was used.
+        "COMPLETE", or "SKIPPED" where nothing was subtracted: the output is a copy.
     target : str or None
         The target's file; None for an average alone.
     backgrounds : tuple of str
@@ -58,6 +59,8 @@ class Outcome:
         The factor on the average, and its standard error where it was fitted.
     predicted_bytes : int
         Memory of the process, as predicted before pixels were read.
+    reason : str or None
+        Why backgrounds that were read gave nothing to subtract; None otherwise.
     """
 
     status: str
@@ -80,15 +83,23 @@ class Outcome:
     target_scale: float = 1.0
     target_scale_error: float = 0.0
     predicted_bytes: int = 0
+    reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the attributes by name, ready for JSON."""
-        return asdict(self)
+        """Return the attributes by name, ready for JSON.
+
+        JSON has no infinite numbers and no NaN: they are None, and ``not_finite`` says
+        which they were.
+        """
+        found: dict[str, str] = {}
+        values: dict[str, Any] = _finite(asdict(self), "", found)
+        return {**values, "not_finite": found} if found else values
 
     def __str__(self) -> str:
         """Return a short summary, one fact a line."""
         if self.status == SKIPPED:
-            return f"SKIPPED: no background used; {self.output} is a copy of {self.target}"
+            why = self.reason or "no background used"
+            return f"SKIPPED: {why}; {self.output} is a copy of {self.target}"
         lines = [] if self.target is None else [("target", self.target)]
         lines.append(("backgrounds", f"{len(self.backgrounds)}: {_first(self.backgrounds)}"))
         lines += [("dropped", f"{name}: {reason}") for name, reason in self.dropped]
@@ -127,6 +138,18 @@ class Outcome:
         if self.target is None:
             effect = "not averaged"
         return f"{_count(self.n_uncovered, 'pixel')} without a sample, {effect}"
+
+
+def _finite(value: Any, place: str, found: dict[str, str]) -> Any:
+    """Return a value with None for numbers that JSON does not have; note them in `found`."""
+    if isinstance(value, dict):
+        return {key: _finite(each, f"{place}.{key}", found) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_finite(each, f"{place}[{i}]", found) for i, each in enumerate(value))
+    if isinstance(value, float) and not isfinite(value):
+        found[place.removeprefix(".")] = str(value)
+        return None
+    return value
 
 
 def _count(n: int, noun: str) -> str:
@@ -188,6 +211,7 @@ def skipped(
     output: str | None,
     elapsed_s: float,
     options: Options,
+    reason: str | None = None,
 ) -> Outcome:
     """Return the outcome of a target that was copied without a change."""
     return Outcome(
@@ -207,6 +231,7 @@ def skipped(
         unit=None,
         elapsed_s=elapsed_s,
         options=options,
+        reason=reason,
     )
 
 

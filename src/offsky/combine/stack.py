@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from offsky.arrays import as_flags, as_samples
+from offsky.arrays import Array, as_flags, as_samples
 from offsky.combine.planes import MOST_EXPOSURES, average_planes, count_threads
 from offsky.errors import ParameterError
+from offsky.given import Given, plain_numbers, take_apart
 from offsky.options import Options, as_options
+from offsky.units import relation
 from offsky.values.average import ClippedMean
 
 
@@ -30,7 +35,9 @@ def clipped_mean(
     Parameters
     ----------
     sci : array_like, shape (n, ...)
-        Samples of n exposures, of any dtype, byte order and layout; never modified.
+        Samples of n exposures, of any dtype, byte order and layout; never modified. Masked
+        samples (`numpy.ma`, astropy's `Masked` and `CCDData`) are left out; units are
+        compared, and carried; the uncertainty of `NDData` is its `err`.
     err, dq : array_like, shape of `sci`, optional
         Their uncertainties and their data-quality flags.
     sigma : float
@@ -79,34 +86,70 @@ def clipped_mean(
     if options is None:
         options = Options(sigma=sigma, maxiters=maxiters)
     options = as_options(options)
-    stack = as_samples(np.asarray(sci))
+    stack, unit, errors, flags, variances = _planes(sci, err, dq, var_poisson, var_rnoise)
     if stack.ndim < 1 or not 1 <= len(stack) <= MOST_EXPOSURES:
         raise ParameterError(
             f"sci of shape {stack.shape}: the first axis holds the exposures, "
             f"1 to {MOST_EXPOSURES}; put them there"
         )
-    errors = None if err is None else as_samples(np.asarray(err))
-    flags = None if dq is None else as_flags(np.asarray(dq))
-    variances = [
-        None if var is None else as_samples(np.asarray(var)) for var in (var_poisson, var_rnoise)
-    ]
-    for name, array in (
-        ("err", errors),
-        ("dq", flags),
-        ("var_poisson", variances[0]),
-        ("var_rnoise", variances[1]),
-    ):
-        if array is not None and array.shape != stack.shape:
-            raise ParameterError(
-                f"{name} of shape {array.shape} beside sci of shape {stack.shape}: "
-                "give one value a sample"
-            )
-    return average_planes(
+    average = average_planes(
         list(stack),
         None if errors is None else list(errors),
         None if flags is None else list(flags),
         options=options,
         threads=count_threads(threads),
-        weights=None if weights is None else np.asarray(weights, dtype=np.float64),
+        weights=None
+        if weights is None
+        else plain_numbers("weights", weights).astype(np.float64, copy=False),
         variances=[None if var is None else list(var) for var in variances],
     )
+    return average if unit is None else replace(average, unit=unit)
+
+
+def _planes(
+    sci: Any, err: Any, dq: Any, var_poisson: Any, var_rnoise: Any
+) -> tuple[Array, str | None, Array | None, Array | None, list[Array | None]]:
+    """Return the samples, their unit, ERR, DQ and variances; masked samples as NaN."""
+    own = take_apart("sci", sci)
+    given = {"err": err, "dq": dq, "var_poisson": var_poisson, "var_rnoise": var_rnoise}
+    parts = {name: take_apart(name, each) for name, each in given.items() if each is not None}
+    if own.err is not None:
+        if err is not None:
+            raise ParameterError("err is given, and sci has an uncertainty; give one of them")
+        parts["err"] = Given(own.err)
+    mask = own.mask
+    for name, part in parts.items():
+        if part.values.shape != own.values.shape:
+            raise ParameterError(
+                f"{name} of shape {part.values.shape} beside sci of shape {own.values.shape}: "
+                "give one value a sample"
+            )
+        if part.err is not None:
+            raise ParameterError(f"{name} has an uncertainty, which would be lost; give its data")
+        _check_unit(name, part.unit, own.unit)
+        if part.mask is not None:
+            # What is masked in one of its planes is left out.
+            mask = part.mask if mask is None else mask | part.mask
+    flags = parts.get("dq")
+    return (
+        as_samples(own._replace(mask=mask).filled()),
+        own.unit,
+        None if "err" not in parts else as_samples(parts["err"].values),
+        None if flags is None else as_flags(flags.values),
+        [
+            None if name not in parts else as_samples(parts[name].values)
+            for name in ("var_poisson", "var_rnoise")
+        ],
+    )
+
+
+def _check_unit(name: str, found: str | None, unit: str | None) -> None:
+    """Raise ParameterError where the unit of a plane contradicts that of the samples."""
+    if found is None:
+        return
+    power = 1 if name == "err" else 2
+    if name == "dq" or unit is None or relation(found, unit, power) != "same":
+        raise ParameterError(
+            f"{name} has the unit {found!r} where sci has {unit or 'none'!r}; convert it, or give "
+            "its numbers (.value)"
+        )

@@ -183,7 +183,7 @@ def run(
                 on_outcome=tell,
             )
         if as_json:
-            click.echo(json.dumps(summary.as_dict()))
+            click.echo(json.dumps(summary.as_dict(), allow_nan=False))
         else:
             from offsky.command.tables import print_summary
 

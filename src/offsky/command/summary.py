@@ -9,7 +9,7 @@ from offsky.outcome import Outcome
 
 def render_json(outcome: Outcome) -> str:
     """Return the outcome as one JSON object."""
-    return json.dumps(outcome.as_dict())
+    return json.dumps(outcome.as_dict(), allow_nan=False)
 
 
 def render_json_list(outcomes: Sequence[Outcome | OffskyError]) -> str:

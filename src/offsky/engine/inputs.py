@@ -25,11 +25,12 @@ class Inputs:
     Parameters
     ----------
     options : Options
-        Whether variances are wanted.
+        Whether variances are wanted, and what masks mean.
     """
 
     def __init__(self, options: Options) -> None:
         self._variances = options.errors == "propagate" or options.uncovered == "nan"
+        self._good_is = options.mask_good_is
         self._exposures: dict[Hashable, Exposure] = {}
         self._masks: dict[Hashable, UserMask] = {}
         self._errors: dict[Hashable, Exception] = {}
@@ -65,7 +66,7 @@ class Inputs:
             raise self._errors[key]
         if key not in self._masks:
             try:
-                self._masks[key] = read_mask(given, shape, exposure.name)
+                self._masks[key] = read_mask(given, shape, exposure.name, good_is=self._good_is)
             except Exception as error:
                 self._errors[key] = error
                 raise

@@ -233,6 +233,7 @@ class _PassMaking:
                 threads=self._limits.threads,
                 progress=self._progress,
             )
+            self._tell_unusable_err(run)
             for averaging in averagings:
                 for result, number in self._results(averaging):
                     waiting.discard(number)
@@ -240,6 +241,29 @@ class _PassMaking:
         finally:
             for number in waiting:
                 self._making[number].abandon()
+
+    def _tell_unusable_err(self, run: PassRun) -> None:
+        """Warn of exposures whose ERR cannot serve, as plainly as of those without."""
+        wanting = [
+            f"{name} = {value}"
+            for name, value in (
+                ("reject", self._options.reject),
+                ("weight", self._options.weight),
+            )
+            if value in ("error", "variance")
+        ]
+        for facts, exposure in zip(run.pass_.exposures, run.opened.exposures, strict=True):
+            count = run.err_counts.get(facts.key)
+            if count is None or 2 * count.n_usable >= count.n_samples:
+                continue
+            log.warning(
+                "%s: ERR is zero, negative or not finite at about %.0f %% of the pixels, so that "
+                "%s cannot use it: nothing is rejected or weighted by it there; use reject = mad "
+                "and weight = equal, or files with ERR",
+                exposure.name,
+                100 * (1 - count.n_usable / count.n_samples),
+                " and ".join(wanting),
+            )
 
     def _averaging(self, number: int, part: Pass, prepared: Prepared) -> Averaging:
         recipe = part.recipes[number]
@@ -297,6 +321,8 @@ class _PassMaking:
         average, target = finished.average, making.target
         if average is None or target is None:
             raise RuntimeError("an average that was not kept whole")
+        if making.covers_nothing(finished):
+            return making.finish(finished, levels)
         try:
             making.begin()
             if self._options.target_scale == "fit":

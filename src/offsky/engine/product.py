@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from threading import Lock
 
 from offsky.combine.whole import Finished, rows_of
@@ -143,6 +144,8 @@ class Making:
             The level of each exposure of it, where it is saved.
         """
         combined: Publication | None = None
+        if self.error is None and self.covers_nothing(finished):
+            return self._nothing_subtracted(finished)
         try:
             if self.error is not None:
                 raise self.error
@@ -179,11 +182,39 @@ class Making:
         )
         return Result(self.order, outcome, product=product, combined=saved)
 
-    def copy_unchanged(self) -> Result:
-        """Write a target that has no background to subtract."""
+    def covers_nothing(self, finished: Finished) -> bool:
+        """Tell whether an average has no value at any pixel of a target."""
+        frame = self.selection.frame
+        if self.target is None or self.order.product is None or frame is None:
+            return False
+        return finished.n_uncovered == frame.ny * frame.nx
+
+    def _nothing_subtracted(self, finished: Finished) -> Result:
+        """Write the target as it is, since the average has no value anywhere."""
+        self.abandon()
+        try:
+            result = self.copy_unchanged(_why_nothing(finished))
+            outcome = replace(
+                result.succeeded(),
+                n_uncovered=finished.n_uncovered,
+                n_samples=finished.n_samples,
+            )
+            return replace(result, outcome=outcome)
+        except Exception as error:
+            return Result(self.order, error=error)
+
+    def copy_unchanged(self, reason: str | None = None) -> Result:
+        """Write a target that has no background to subtract.
+
+        Parameters
+        ----------
+        reason : str or None
+            Why the backgrounds that were used gave none; None where none was used.
+        """
         if self.target is None or self.order.product is None:
             raise RuntimeError("an average without exposures")
-        log.warning("%s: no background to subtract; the output is a copy", self.target.name)
+        why = "no background to subtract" if reason is None else f"nothing subtracted: {reason}"
+        log.warning("%s: %s; the output is a copy", self.target.name, why)
         try:
             self._writer = self.order.product.begin(self.target, PLAIN, None)
             self._writer.copy_rest()
@@ -194,8 +225,11 @@ class Making:
             self.abandon()
             raise
         elapsed = time.perf_counter() - self._started
+        dropped = self.selection.dropped
+        if reason is not None:
+            dropped = (*dropped, *((name, reason) for name in self.selection.names))
         outcome = skipped(
-            self.target.name, self.selection.dropped, _named(product), elapsed, self.options
+            self.target.name, dropped, _named(product), elapsed, self.options, reason
         )
         return Result(self.order, outcome, product=product)
 
@@ -241,6 +275,18 @@ class Making:
     def _unit(self) -> str | None:
         unit = None if self.target is None else self.target.metadata.unit
         return unit or self.used[0].metadata.unit
+
+
+def _why_nothing(finished: Finished) -> str:
+    """Return why an average has no value anywhere."""
+    if finished.n_samples == 0 and any(finished.n_masked):
+        return "the masks leave out every sample of the backgrounds"
+    if any(finished.n_rejected):
+        return (
+            "every sample of the backgrounds was rejected; keep some (--min-keep 1), or reject "
+            "in another way"
+        )
+    return "the backgrounds have no usable sample (all are NaN, or flagged as bad)"
 
 
 def _given_scale(options: Options) -> TargetScale:

@@ -1,8 +1,10 @@
 """Run a pass: rows of all exposures once, averages of them, products of these."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from threading import local
+from dataclasses import dataclass, field
+from threading import Lock, local
+
+import numpy as np
 
 from offsky.combine.blocks import each_block
 from offsky.combine.images import Image, absent_image, combine_images, make_image
@@ -104,6 +106,31 @@ class _Own(local):
 _own = _Own()
 
 
+_ERR_STEP = 16
+
+
+@dataclass(slots=True, eq=False)
+class ErrCount:
+    """How many samples of some rows have an ERR that rejection and weights can use."""
+
+    n_samples: int = 0
+    n_usable: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def see(self, first: int, rows: Rows) -> None:
+        """Count every 16th row of an exposure, from its row `first` on."""
+        if rows.err is None:
+            return
+        part = slice(-first % _ERR_STEP, None, _ERR_STEP)
+        sci, err = rows.sci[..., part, :], rows.err[..., part, :]
+        known = np.isfinite(sci)
+        with np.errstate(invalid="ignore"):
+            usable = known & (err > 0) & (err < np.inf)
+        with self.lock:
+            self.n_samples += int(np.count_nonzero(known))
+            self.n_usable += int(np.count_nonzero(usable))
+
+
 @dataclass(slots=True, eq=False)
 class PassRun:
     """A pass at work.
@@ -122,6 +149,9 @@ class PassRun:
         The planes that are read.
     broken : dict
         By their keys, the exposures that cannot be read, with the error.
+    err_counts : dict
+        By their keys, how many samples of exposures have an ERR that serves; empty where
+        nothing depends on it.
     """
 
     pass_: Pass
@@ -130,9 +160,13 @@ class PassRun:
     options: Options
     wanted: Wanted
     broken: dict[Hashable, Exception]
+    err_counts: dict[Hashable, ErrCount] = field(default_factory=dict)
 
     def run(self, *, height: int, row_bytes: int, threads: int, progress: Progress | None) -> None:
         """Read every row once; average, keep and subtract."""
+        if self.options.reject == "error" or self.options.weight == "variance":
+            members = (m for each in self.averagings for m in each.recipe.members)
+            self.err_counts.update({member.facts.key: ErrCount() for member in members})
         alongside = [product.copy_rest for each in self.averagings for product in each.products]
         each_block(
             self.pass_.first_row,
@@ -184,6 +218,8 @@ class _Block:
                     memory = _own.cube
                     memory.clear()
                 rows = exposure.read_rows(*span, memory, run.wanted)
+                if key in run.err_counts:
+                    run.err_counts[key].see(span[0], rows)
                 if is_cube:
                     self._reduce(key, rows)
                 if memory is scratch:

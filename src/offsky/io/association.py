@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,36 +10,12 @@ from stat import S_ISREG
 from typing import Any
 
 from offsky.errors import AssociationError, MissingFileError
+from offsky.io.names import product_root
 
 log = logging.getLogger(__name__)
 
-# What the association generator of the JWST ground system writes.
-_ASSOCIATION_KEYS = {
-    "asn_id",
-    "asn_pool",
-    "asn_rule",
-    "asn_type",
-    "code_version",
-    "constraints",
-    "degraded_status",
-    "products",
-    "program",
-    "target",
-    "version_id",
-}
-_PRODUCT_KEYS = {"members", "name"}
-_MEMBER_KEYS = {
-    "asn_candidate",
-    "expname",
-    "exposerr",
-    "exptype",
-    "fixedslit",
-    "is_imprint",
-    "is_psf",
-    "opt_elem",
-    "slit_name",
-    "tsovisit",
-}
+# A comma before a closing bracket, outside of texts: allowed where `jwst` reads YAML.
+_NEEDLESS_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])')
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +25,7 @@ class AssociationProduct:
     Attributes
     ----------
     name : str
-        The root of its files' names.
+        The root of its files' names: without an ending or a suffix such as ``_rate``.
     target : Path
         The science member.
     backgrounds : tuple of Path
@@ -85,7 +62,8 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
         If it is no level-2 association, with the place in it.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        # Windows editors begin with a byte-order mark.
+        content = _parsed(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except OSError as error:
@@ -95,7 +73,7 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
             f"{path}: not JSON ({error}); expected a level-2 association"
         ) from error
     reader = _Reader(path, allow_outside)
-    reader.check_keys(content, _ASSOCIATION_KEYS, "the association")
+    reader.check_object(content, "the association")
     products = content.get("products")
     if not isinstance(products, list) or not products:
         raise AssociationError(f"{path}: no products; expected a list of at least one")
@@ -107,6 +85,17 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
                 "file; give each a name of its own"
             )
     return read
+
+
+def _parsed(text: str) -> Any:
+    """Return what a JSON text holds; a comma too many is none of our business."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        without = _NEEDLESS_COMMA.sub(lambda found: found[1] or "", text)
+        if without == text:
+            raise
+        return json.loads(without)
 
 
 class _Reader:
@@ -122,21 +111,19 @@ class _Reader:
     def _wrong(self, place: str, found: str) -> AssociationError:
         return AssociationError(f"{self._path}: {place}: {found}")
 
-    def check_keys(self, part: Any, known: set[str], place: str) -> None:
+    def check_object(self, part: Any, place: str) -> None:
+        """Refuse what is no object; the schema of `jwst` allows any further keys."""
         if not isinstance(part, dict):
             raise self._wrong(place, f"{type(part).__name__} where an object is expected")
-        if not part.keys() <= known:
-            unknown = sorted(set(part) - known)
-            raise self._wrong(
-                place, f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
-            )
 
     def product(self, part: Any, place: str) -> AssociationProduct:
-        self.check_keys(part, _PRODUCT_KEYS, place)
+        self.check_object(part, place)
         name = part.get("name")
         # What cannot be printed no file name should have, and some no file can.
         plain = isinstance(name, str) and Path(name).name == name and name.isprintable()
-        if not plain or not name:
+        # stpipe makes prod_bsub.fits of prod_rate and of prod.fits.
+        root = product_root(Path(name)) if plain else ""
+        if not root:
             raise self._wrong(f"{place}.name", f"{name!r}; expected a plain file name")
         members = part.get("members")
         if not isinstance(members, list) or not members:
@@ -145,7 +132,7 @@ class _Reader:
         backgrounds: list[Path] = []
         for i, member in enumerate(members):
             where = f"{place}.members[{i}]"
-            self.check_keys(member, _MEMBER_KEYS, where)
+            self.check_object(member, where)
             kind = member.get("exptype")
             if not isinstance(kind, str):
                 raise self._wrong(where, "no exptype; expected science, background or another")
@@ -163,7 +150,7 @@ class _Reader:
                 raise self._wrong(
                     f"{place}.members", f"{background.name} is both science and background"
                 )
-        return AssociationProduct(name, science[0], tuple(backgrounds))
+        return AssociationProduct(root, science[0], tuple(backgrounds))
 
     def _member_path(self, expname: Any, place: str) -> Path:
         if not isinstance(expname, str) or not expname:

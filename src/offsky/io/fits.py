@@ -25,7 +25,7 @@ from offsky.io.fits_header import Cards
 from offsky.io.fits_layout import Extent, read_layout
 from offsky.io.source import Source, Span, open_source
 from offsky.values.exposure import Rows, Scratch, Wanted
-from offsky.values.metadata import KEYWORDS, NUMBERS, Metadata
+from offsky.values.metadata import KEYWORDS, OF_SCI, UNREADABLE, Metadata, metadata_of
 
 # FITS has no unsigned integers: DQ is stored with 2**31 subtracted, which is the
 # same as its top bit inverted.
@@ -237,6 +237,16 @@ class FitsExposure:
                 f"{self.path}: no SCI image among its extensions ({names}); "
                 "expected a calibrated exposure such as _rate.fits"
             )
+        if self.extents[0].cards.get("GROUPS", False) is True:
+            raise ExposureError(
+                f"{self.path}: random groups (GROUPS = T), an old form of FITS; expected a "
+                "calibrated exposure such as _rate.fits"
+            )
+        if _is_empty(sci):
+            raise ExposureError(
+                f"{self.path}: SCI is empty (no pixels); expected (rows, columns) or "
+                "(integrations, rows, columns): was the file written completely?"
+            )
         self.sci = self._reader(sci)
         self.shape = self.sci.shape
         if len(self.shape) not in (2, 3) or 0 in self.shape:
@@ -244,7 +254,7 @@ class FitsExposure:
                 f"{self.path}: SCI has the shape {self.shape}; expected (rows, columns) or "
                 "(integrations, rows, columns): run the ramp fit (calwebb_detector1) first"
             )
-        self.metadata = _metadata(self.extents[0].cards, sci.cards, self.path)
+        self.metadata = _metadata(self.extents[0].cards, sci.cards)
         self.err = self._companion("ERR")
         self.dq = self._companion("DQ")
         readers = {"SCI": self.sci, "ERR": self.err, "DQ": self.dq}
@@ -261,7 +271,8 @@ class FitsExposure:
 
     def _companion(self, name: str) -> "_ArrayReader | None":
         extent = self._find(name)
-        if extent is None:
+        # One without data is as good as none: some tools write them.
+        if extent is None or _is_empty(extent):
             return None
         reader = self._reader(extent)
         if reader.shape != self.shape:
@@ -273,7 +284,7 @@ class FitsExposure:
 
     def _variance(self, name: str) -> "_ArrayReader | None":
         """Find a variance; one that is empty, or of another shape, counts as not there."""
-        found = [extent for extent in self.extents if extent.name == name and extent.is_image]
+        found = [e for e in self.extents if e.name == name and e.is_image and not _is_empty(e)]
         reader = self._reader(found[0]) if len(found) == 1 else None
         return reader if reader is not None and reader.shape == self.shape else None
 
@@ -422,6 +433,15 @@ class FitsExposure:
         self.close()
 
 
+def _is_empty(extent: Extent) -> bool:
+    """Tell whether an image has no axes, or an axis without a pixel."""
+    cards = extent.cards
+    if extent.is_compressed:
+        return bool(cards.get("ZNAXIS") == 0)
+    n_axes = int(cards.get("NAXIS", 0))
+    return n_axes == 0 or 0 in [cards.get(f"NAXIS{axis}") for axis in range(1, n_axes + 1)]
+
+
 @contextmanager
 def _damage_told(path: Path) -> Iterator[None]:
     """Turn what astropy raises for damage into one line."""
@@ -435,19 +455,19 @@ def _damage_told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _metadata(primary: Cards, sci: Cards, path: Path) -> Metadata:
-    """Read the keywords that offsky looks at; BUNIT and the pointing are in SCI's header."""
-    values = {}
-    for name, keyword in KEYWORDS.items():
-        value = primary.get(keyword, _ABSENT)
-        if value is _ABSENT:
-            value = sci.get(keyword)
-        if isinstance(value, str):
-            value = value.strip() or None
-            if value is not None and name in NUMBERS:
-                raise ExposureError(
-                    f"{path}: the keyword {keyword} is {value!r}; expected a number: "
-                    "fetch the file again"
-                )
-        values[name] = None if isinstance(value, fits.card.Undefined) else value
-    return Metadata(**values)
+def _metadata(primary: Cards, sci: Cards) -> Metadata:
+    """Read the keywords that offsky looks at, each from the header that it belongs to first."""
+
+    def read(name: str) -> Any:
+        keyword = KEYWORDS[name]
+        for cards in (sci, primary) if name in OF_SCI else (primary, sci):
+            try:
+                value = cards.get(keyword, _ABSENT)
+            except _DAMAGE:
+                # Of one card, such as a number nan. What needs it says so.
+                return UNREADABLE
+            if value is not _ABSENT:
+                return None if isinstance(value, fits.card.Undefined) else value
+        return None
+
+    return metadata_of(read)

@@ -16,6 +16,7 @@ from astropy.io import fits
 
 from offsky.arrays import Array
 from offsky.io.fits import FitsExposure, RawArray
+from offsky.io.fits_header import BLOCK
 from offsky.io.source import write_exactly
 from offsky.subtraction import PLAIN, Subtracted, Subtraction, TargetRows, subtract_rows
 from offsky.values.average import ClippedMean
@@ -94,6 +95,9 @@ class FitsCopy:
                 position = self._copy(
                     extent.data_start + owned.n_bytes, extent.end, position + owned.n_bytes
                 )
+        if position % BLOCK:
+            # The target's last block is not filled; the product's is.
+            self._headers.append((position, bytes(-position % BLOCK)))
 
     def _copy(self, start: int, end: int, position: int) -> int:
         """Note a span to be copied to `position`; return the position after it."""

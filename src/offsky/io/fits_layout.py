@@ -5,10 +5,11 @@ Plain headers are looked at card by card (`offsky.io.fits_header`), all others r
 are left for the files that need them.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from astropy.io.fits.verify import VerifyError
 from offsky.errors import ExposureError, first_line
 from offsky.io.fits_header import BLOCK, Cards, plain_cards
 from offsky.io.source import Source
+
+log = logging.getLogger(__name__)
 
 # Read at a time: both large headers of an exposure, or the whole of a tiny file; then
 # those of one small extension.
@@ -33,6 +36,12 @@ class Extent:
     header_start: int
     data_start: int
     end: int
+    n_data: int | None = None
+
+    @property
+    def data_end(self) -> int:
+        """Where its pixels end, without padding; as far as that is known."""
+        return self.end if self.n_data is None else self.data_start + self.n_data
 
     @property
     def header(self) -> fits.Header:
@@ -84,6 +93,13 @@ def read_layout(source: Source) -> list[Extent]:
     if not extents:
         what = "is empty" if size == 0 else "does not begin as FITS does"
         raise ExposureError(f"{path}: {what}; expected a JWST exposure in FITS")
+    if extents[-1].data_end <= size < end:
+        # Only the padding of the last block is missing, which holds nothing.
+        log.warning(
+            "%s: the last %d bytes of padding are missing; all data are there", path, end - size
+        )
+        extents[-1] = replace(extents[-1], end=size)
+        return extents
     if size < end:
         raise ExposureError(
             f"{path}: the file is cut short, {size} bytes where its headers promise {end}; "
@@ -144,7 +160,8 @@ def _plain_extent(ahead: _Ahead, start: int, *, primary: bool) -> Extent | None:
         return None
     data_start = start + cards.n_bytes
     name = "PRIMARY" if primary else name.strip().upper()
-    return Extent(name, cards, start, data_start, data_start + n_data + -n_data % BLOCK)
+    end = data_start + n_data + -n_data % BLOCK
+    return Extent(name, cards, start, data_start, end, n_data)
 
 
 def _data_size(cards: Cards) -> int | None:
@@ -170,12 +187,12 @@ def _astropy_extent(source: Source, start: int, *, primary: bool) -> Extent:
         file.seek(start)
         header = fits.Header.fromfile(file)
         name = "PRIMARY" if primary else str(header.get("EXTNAME", "")).strip().upper()
-        n_bytes = header.data_size_padded
+        n_bytes, n_data = header.data_size_padded, header.data_size
         data_start = file.tell()
     if n_bytes < 0:
         raise ValueError("negative size")
     cards = Cards(b"", None, header=header)
-    return Extent(name, cards, start, data_start, data_start + n_bytes)
+    return Extent(name, cards, start, data_start, data_start + n_bytes, n_data)
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class FitsRewrite:
 def _replaced(hdu: fits.hdu.base.ExtensionHDU, data: np.ndarray) -> fits.hdu.base.ExtensionHDU:
     """Return an extension with other pixels; compressed ones without any loss."""
     header = hdu.header.copy()
-    for key in ("BSCALE", "BZERO", "CHECKSUM", "DATASUM"):
+    for key in ("BSCALE", "BZERO", "BLANK", "ZBLANK", "CHECKSUM", "DATASUM"):
         header.remove(key, ignore_missing=True)
     if not isinstance(hdu, fits.CompImageHDU):
         return fits.ImageHDU(data, header)

@@ -1,6 +1,12 @@
-"""Read masks: images that are not zero where a sample is to be left out."""
+"""Read masks: images that tell where samples are to be left out.
 
+By default what is not zero is left out. Masks that hold only 1 and NaN have 1 for good pixels,
+and those of exposures are their DQ; which form was taken is logged.
+"""
+
+import logging
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +15,17 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from offsky.arrays import Array
-from offsky.errors import ExposureError, MissingFileError, ParameterError
+from offsky.arrays import DO_NOT_USE, Array, Mask, as_flags
+from offsky.errors import ExposureError, MissingFileError, ParameterError, first_line
+from offsky.given import plain_numbers
 from offsky.io.names import product_root
 from offsky.io.source import stamp_of
 from offsky.values.mask import PackedMask
+
+log = logging.getLogger(__name__)
+
+# A mask that leaves out more is probably meant the other way round.
+_MOST_LEFT_OUT = 0.95
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +47,9 @@ class UserMask:
     check_unchanged: Callable[[], None]
 
 
-def read_mask(given: Any, shape: tuple[int, int], exposure_name: str) -> UserMask:
+def read_mask(
+    given: Any, shape: tuple[int, int], exposure_name: str, *, good_is: str = "0"
+) -> UserMask:
     """Read a mask, and check it against the exposure that it is for.
 
     Parameters
@@ -46,6 +60,8 @@ def read_mask(given: Any, shape: tuple[int, int], exposure_name: str) -> UserMas
         (ny, nx) of the exposure.
     exposure_name : str
         What messages call the exposure.
+    good_is : str
+        "0" where every other value is left out, "1" where 0 and NaN are.
 
     Raises
     ------
@@ -54,16 +70,47 @@ def read_mask(given: Any, shape: tuple[int, int], exposure_name: str) -> UserMas
     """
     if isinstance(given, str | os.PathLike):
         path = Path(given)
-        image, check = _read_image(path, exposure_name)
+        image, is_dq, check = _read_image(path, exposure_name)
         name, what = path.name, f"{given}: the mask"
     else:
-        image, check, name, what = _image_of(given), _never_changes, "array", "a mask"
+        image, is_dq, check = _image_of(given), False, _never_changes
+        name, what = "array", "a mask"
     if image.shape != shape:
         raise ExposureError(
             f"{what} has the shape {image.shape}, but {exposure_name} {shape}; expected the same"
         )
+    mask, form = _left_out(image, is_dq, good_is)
+    share = float(mask.mean())
+    level = logging.INFO if form == _USUAL else logging.WARNING
+    log.log(level, "%s: %s: %.2f %% of %s are left out", what, form, 100 * share, exposure_name)
+    if share > _MOST_LEFT_OUT and not is_dq:
+        other = "0" if good_is == "1" else "1"
+        log.warning(
+            "%s leaves out %.2f %% of %s; if it is meant the other way round, say so: "
+            "--mask-good-is %s (mask_good_is)",
+            what,
+            100 * share,
+            exposure_name,
+            other,
+        )
+    return UserMask(name, PackedMask.of(mask), check)
+
+
+_USUAL = "pixels that are not 0"
+
+
+def _left_out(image: Array, is_dq: bool, good_is: str) -> tuple[Mask, str]:
+    """Return where a mask leaves samples out, and the form that it was taken to have."""
+    if is_dq:
+        return (as_flags(image) & DO_NOT_USE) != 0, "a DQ, pixels that are DO_NOT_USE"
+    if good_is == "1":
+        return ~((image != 0) & (image == image)), "pixels that are 0 or NaN"
+    if image.dtype.kind == "f":
+        known = image == image
+        if not known.all() and known.any() and (image[known] == 1).all():
+            return ~known, "a mask of 1 and NaN, pixels that are NaN"
     # NaN is not zero.
-    return UserMask(name, PackedMask.of(np.asarray(image != 0)), check)
+    return np.asarray(image != 0), _USUAL
 
 
 def masks_for(
@@ -178,29 +225,46 @@ def _never_changes() -> None:
 
 def _image_of(given: Any) -> Array:
     try:
-        image = np.asarray(given)
-        if image.dtype.kind not in "biuf":
-            raise ValueError(f"{image.dtype} values")
-    except (ValueError, TypeError) as error:
+        return plain_numbers("a mask", given)
+    except ParameterError as error:
         raise ParameterError(
-            f"a mask is {type(given).__name__} ({error}); give an image of numbers, a FITS "
-            "file, or None"
+            f"{error} (a mask is an image of numbers or truth values, a FITS file, or None)"
         ) from error
-    return image
 
 
-def _read_image(path: Path, name: str) -> tuple[Array, Callable[[], None]]:
-    """Read the first two-dimensional image of a FITS file."""
+def _read_image(path: Path, name: str) -> tuple[Array, bool, Callable[[], None]]:
+    """Read the first two-dimensional image of a FITS file; of an exposure, its DQ.
+
+    Also returned are whether it is a DQ, and what raises once the file has changed.
+    """
     try:
         stamp = stamp_of(path.stat())
-        with fits.open(path, memmap=False) as hdus:
+        # astropy would leave a file of its own open where it stumbles.
+        with (
+            warnings.catch_warnings(),
+            path.open("rb") as file,
+            fits.open(file, memmap=False) as hdus,
+        ):
+            # Oddities that astropy mends or remarks upon are not ours.
+            warnings.simplefilter("ignore")
+            has_sci = "SCI" in hdus
             for hdu in hdus:
                 if hdu.is_image and hdu.header.get("NAXIS") == 2:
-                    return np.asarray(hdu.data), lambda: _check(path, stamp)
+                    is_dq = hdu.name == "DQ"
+                    if is_dq or not has_sci:
+                        return np.asarray(hdu.data), is_dq, lambda: _check(path, stamp)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name of the mask") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise ExposureError(f"{path}: the mask cannot be read as FITS ({error})") from error
+    except Exception as error:
+        # Each compression, and each kind of damage, has errors of its own.
+        raise ExposureError(
+            f"{path}: the mask cannot be read as FITS ({first_line(error)}); make it again"
+        ) from error
+    if has_sci:
+        raise ExposureError(
+            f"{path}: an exposure without a two-dimensional DQ is no mask; expected an image, not "
+            f"zero where {name} is to be left out"
+        )
     raise ExposureError(
         f"{path}: no two-dimensional image in the mask; expected one, not zero where {name} is "
         "to be left out"

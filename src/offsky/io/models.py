@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from offsky.errors import ExposureError, MissingFileError
+from offsky.errors import ExposureError, MissingFileError, ParameterError
+from offsky.given import plain_numbers
 from offsky.io.fits import FitsExposure
 from offsky.io.names import is_asdf
 from offsky.values.in_memory import ArrayExposure
-from offsky.values.metadata import MODEL_PATHS, Metadata
+from offsky.values.metadata import MODEL_PATHS, Metadata, metadata_of
 
 _ARRAYS = ("data", "err", "dq")
 
@@ -91,8 +92,8 @@ def model_exposure(
     arrays: dict[str, np.ndarray] = {}
     for key in _ARRAYS:
         value = model.instance.get(key)
-        if value is not None:
-            arrays[key] = np.asarray(value)
+        if value is not None and (key == "data" or np.size(value)):
+            arrays[key] = _numbers(name, key, value)
     sci = arrays.get("data")
     if sci is None or sci.ndim not in (2, 3) or 0 in sci.shape:
         what = "no data" if sci is None else f"data of shape {sci.shape}"
@@ -123,8 +124,16 @@ def _variances(model: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     for key in ("var_poisson", "var_rnoise", "var_flat"):
         value = model.instance.get(key)
         if value is not None and np.shape(value) == shape:
-            arrays[key.upper()] = np.asarray(value)
+            arrays[key.upper()] = _numbers(model_name(model), key, value)
     return arrays
+
+
+def _numbers(name: str, key: str, value: Any) -> np.ndarray:
+    """Return an array of a model; raise ExposureError for one with a mask or a unit."""
+    try:
+        return plain_numbers(key, value)
+    except ParameterError as error:
+        raise ExposureError(f"{name}: {error}") from error
 
 
 def model_name(model: Any) -> str:
@@ -134,10 +143,11 @@ def model_name(model: Any) -> str:
 
 def _metadata(model: Any) -> Metadata:
     """Read what offsky looks at, by the tree: attributes would create empty nodes."""
-    values = {}
-    for name, path in MODEL_PATHS.items():
+
+    def read(name: str) -> Any:
         node: Any = model.instance.get("meta", {})
-        for key in path.split("."):
+        for key in MODEL_PATHS[name].split("."):
             node = node.get(key) if isinstance(node, Mapping) else None
-        values[name] = node
-    return Metadata(**values)
+        return node
+
+    return metadata_of(read)

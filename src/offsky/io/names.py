@@ -5,7 +5,7 @@ from pathlib import Path
 
 # Suffixes of the products that are inputs here; the last one is replaced.
 _SUFFIXES = ("rate", "rateints", "cal", "calints", "bsub", "bsubints")
-_ENDINGS = (".fits.gz", ".fits.fz", ".fits", ".asdf")
+_ENDINGS = (".fits.gz", ".fits.fz", ".fits", ".fit.gz", ".fit", ".asdf")
 
 
 def product_root(path: Path) -> str:

@@ -225,6 +225,8 @@ class _Product:
             self.planned.output,
             self.planned.target,
             outcome.status,
-            "no background used; a copy of the target" if not outcome.backgrounds else None,
+            None
+            if outcome.backgrounds
+            else f"{outcome.reason or 'no background used'}; a copy of the target",
             details=details,
         )

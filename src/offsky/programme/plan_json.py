@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
@@ -64,7 +65,7 @@ def render_plan(plan: Plan, made_by: str) -> str:
         "version": VERSION,
         "offsky": made_by,
         "root": root,
-        "rule": asdict(plan.pairing),
+        "rule": _as_text(asdict(plan.pairing)),
     }
     parts = [f"{_json(key)}: {_json(value)}" for key, value in head.items()]
     parts.append(_lines("files", ("{", "}"), [write.file(file) for file in plan.files]))
@@ -76,7 +77,22 @@ def render_plan(plan: Plan, made_by: str) -> str:
 
 
 # Without indentation: that is not done by Python's encoder in C.
-_json = json.JSONEncoder(separators=(", ", ": ")).encode
+_json = json.JSONEncoder(separators=(", ", ": "), allow_nan=False).encode
+
+
+def _as_text(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values with infinite numbers as texts: JSON has none."""
+    return {
+        key: str(value) if isinstance(value, float) and not isfinite(value) else value
+        for key, value in values.items()
+    }
+
+
+def _as_numbers(values: Any) -> Any:
+    """Return values as they were before `_as_text`."""
+    if not isinstance(values, dict):
+        return values
+    return {k: float(v) if v in ("inf", "-inf") else v for k, v in values.items()}
 
 
 def _lines(key: str, brackets: tuple[str, str], members: list[str]) -> str:
@@ -152,7 +168,7 @@ class _Writer:
     def _options_of(self, options: Options) -> str:
         found = self._options.get(options)
         if found is None:
-            found = self._options[options] = _json(asdict(options))
+            found = self._options[options] = _json(_as_text(asdict(options)))
         return found
 
 
@@ -251,7 +267,7 @@ class _Reader:
                 if path not in known:
                     raise self._wrong(f"products[{i}]", f"{path} is not among its files")
         return Plan(
-            self._made(Pairing, content["rule"], "rule"),
+            self._made(Pairing, _as_numbers(content["rule"]), "rule"),
             tuple(self._file(path, part) for path, part in files.items()),
             products,
             groups,
@@ -369,7 +385,7 @@ class _Reader:
         # Text tells 1 from True, which are equal.
         key = repr(part)
         if key not in self._options:
-            self._options[key] = self._made(Options, part, place)
+            self._options[key] = self._made(Options, _as_numbers(part), place)
         return self._options[key]
 
     def _group(self, part: Any, place: str, products: tuple[PlannedProduct, ...]) -> Group:

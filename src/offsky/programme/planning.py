@@ -42,7 +42,7 @@ from offsky.values.exposure import Wanted
 
 log = logging.getLogger(__name__)
 
-_EXPOSURE_ENDINGS = (".fits", ".fits.gz", ".fits.fz", ".asdf")
+_EXPOSURE_ENDINGS = (".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz", ".asdf")
 # What offsky and the pipeline write from exposures; never their inputs in a folder.
 _PRODUCT_SUFFIXES = ("bsub", "bsubints", "combinedbackground")
 
@@ -265,18 +265,36 @@ def _exposures(
                 )
             found[absolute(path)] = files.examine(path)
             continue
-        with os.scandir(path) as entries:
-            names = sorted(each.name for each in entries if _may_be_exposure(each, suffix))
-        for name in names:
-            entry = path / name
+        for entry in _entries(path, suffix):
             try:
                 found[absolute(entry)] = files.examine(entry)
             except ExposureError as error:
                 log.warning("left out: %s", error)
                 left_out.append((absolute(entry), str(error).removeprefix(f"{entry}: ")))
+    for each in found.values():
+        odd = dict(each.metadata.odd).get("bkgdtarg")
+        if odd is not None:
+            log.warning("%s: BKGDTARG is %s, no truth value; taken for a target", each.path, odd)
     if not found:
         raise ParameterError(f"{_named(inputs)}: no exposures found; name files or their folders")
     return [found[key] for key in sorted(found)]
+
+
+def _entries(folder: Path, suffix: str | None) -> list[Path]:
+    """Return what may be exposures in a folder; if there is none, in the folders in it.
+
+    Archives deliver each file in a folder of its own.
+    """
+    with os.scandir(folder) as entries:
+        here = list(entries)
+    found = sorted(each.name for each in here if _may_be_exposure(each, suffix))
+    if found:
+        return [folder / name for name in found]
+    below = sorted(e.name for e in here if e.is_dir(follow_symlinks=False) and e.name[0] != ".")
+    paths = [path for name in below for path in _entries(folder / name, suffix)]
+    if paths and below:
+        log.info("%s: %d files in its folders", folder, len(paths))
+    return paths
 
 
 def _may_be_exposure(entry: os.DirEntry[str], suffix: str | None) -> bool:
@@ -344,7 +362,7 @@ def _refuse_two_stages(exposures: Sequence[Examined]) -> None:
         # Slits cut out of one exposure are told apart by their windows.
         m = exposure.metadata
         window = (m.xstart, m.ystart, m.xsize, m.ysize)
-        other = seen.setdefault((identity, window), exposure)
+        other = seen.setdefault((identity, m.segment, window), exposure)
         if other is not exposure:
             raise ExposureError(
                 f"{exposure.path}: the same exposure as {other.path}; name the files to use, or "

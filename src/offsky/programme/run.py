@@ -161,7 +161,8 @@ def run_programme(
         for warning in gaps_of(products):
             log.warning("%s", warning)
         summary = Summary(products, time.perf_counter() - started)
-        write_text(folder / SUMMARY, json.dumps(summary.as_dict(), indent=1) + "\n")
+        text = json.dumps(summary.as_dict(), indent=1, allow_nan=False)
+        write_text(folder / SUMMARY, text + "\n")
     return summary
 
 

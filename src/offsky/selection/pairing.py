@@ -17,6 +17,7 @@ from offsky.selection.suitability import (
     judge,
     same_configuration,
 )
+from offsky.units import kind_of
 from offsky.values.metadata import Metadata
 
 Source = Literal["associations", "dedicated", "nods", "dithers"]
@@ -118,9 +119,11 @@ class Examined:
     @cached_property
     def configuration(self) -> tuple[object, ...]:
         """What a background has in common with its target; None where it is not known."""
-        values = (getattr(self.metadata, name) for name in (*CONFIGURATION, "family", "unit"))
-        return tuple(
-            value.strip().upper() if isinstance(value, str) else value for value in values
+        values = (getattr(self.metadata, name) for name in (*CONFIGURATION, "family"))
+        unit = self.metadata.unit
+        return (
+            *(value.strip().upper() if isinstance(value, str) else value for value in values),
+            None if unit is None else kind_of(unit),
         )
 
 
@@ -214,7 +217,7 @@ class _ByConfiguration:
         """Return those of a target's configuration, in their order."""
         configuration = target.configuration
         if configuration not in self._found:
-            if all(value is None or isinstance(value, str) for value in configuration):
+            if all(value is None or isinstance(value, str | int) for value in configuration):
                 self._found[configuration] = self._look_up(configuration)
             else:
                 # Numbers are alike that are nearly equal.
@@ -274,12 +277,22 @@ def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Polic
             missing = "its header does not say its programme, observation and visit group"
             found.append(Paired(target.path, skipped=missing))
             continue
-        others = [each for each in patterns[key] if each is not target]
+        others = [each for each in patterns[key] if not _is_own(target, each)]
         paired = choose(
             target, others, pairing, policy, none="alone in its pattern", precedents=precedents
         )
         found.append(replace(paired, pattern=numbers[key]))
     return found
+
+
+def _is_own(target: Examined, other: Examined) -> bool:
+    """Tell whether an exposure is the target, or another segment of the target's exposure."""
+    ours, theirs = target.metadata, other.metadata
+    if other is target:
+        return True
+    if ours.segment is None or ours.segment == theirs.segment:
+        return False
+    return ours.identity is not None and ours.identity == theirs.identity
 
 
 def choose(

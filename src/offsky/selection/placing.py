@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from offsky.errors import ExposureMismatchError
-from offsky.values.metadata import Metadata
+from offsky.values.metadata import KEYWORDS, Metadata
 from offsky.values.window import Window
 
 
@@ -41,7 +41,7 @@ class Placement:
     @property
     def window(self) -> Window | None:
         """Where it lies; None where that hangs on the exposures that it is used with."""
-        return None if self.contradicts else _window_of(self)
+        return None if self.contradicts or self.metadata.stripes is not None else _window_of(self)
 
     @property
     def contradicts(self) -> bool:
@@ -73,12 +73,16 @@ def place(exposures: list[Placement]) -> tuple[list[Window], str | None]:
     -----
     An exposure lies where SUBSTRT1/2 and SUBSIZE1/2 say. Where the keywords
     contradict the array (files cropped afterwards), exposures of one shape and with
-    the same keywords share a window. Without keywords, an array of the detector's
-    full size is the full frame; failing that, arrays of one shape share a window, that
-    of those among them whose keywords agree on one.
+    the same keywords share a window. So do subarrays of stripes (MSTR_* keywords), whose
+    rows have gaps that a window does not describe (decision 0020). Without keywords, an
+    array of the detector's full size is the full frame; failing that, arrays of one shape
+    share a window, that of those among them whose keywords agree on one.
     """
     first = exposures[0]
     same_shape = all(exposure.shape == first.shape for exposure in exposures)
+    for exposure in exposures:
+        _check_numbers(exposure)
+    _check_stripes(exposures)
     contradicting = [exposure for exposure in exposures if exposure.contradicts]
     if contradicting:
         same_keywords = all(e.keywords == first.keywords for e in exposures)
@@ -110,6 +114,37 @@ def place(exposures: list[Placement]) -> tuple[list[Window], str | None]:
         "cannot be placed on the detector; expected the keywords, a full frame, or exposures of "
         "one shape"
     )
+
+
+_PLACES = {"xstart", "ystart", "xsize", "ysize", *(n for n in KEYWORDS if "stripe" in n)}
+
+
+def _check_numbers(exposure: Placement) -> None:
+    """Raise ExposureMismatchError where a keyword of the window is there but no number."""
+    for name, text in exposure.metadata.odd:
+        if name in _PLACES:
+            raise ExposureMismatchError(
+                f"{exposure.name}: the keyword {KEYWORDS[name]} is {text}; expected a whole "
+                "number, to place it on the detector: correct it, or remove it"
+            )
+
+
+def _check_stripes(exposures: list[Placement]) -> None:
+    """Raise ExposureMismatchError where stripes of the detector are not the same in all."""
+    first = exposures[0]
+    layout = first.shape, first.keywords, first.metadata.stripes
+    for other in exposures[1:]:
+        if (other.shape, other.keywords, other.metadata.stripes) == layout:
+            continue
+        odd = next((e for e in (other, first) if e.metadata.stripes is not None), None)
+        if odd is None:
+            continue
+        beside = first if odd is other else other
+        raise ExposureMismatchError(
+            f"{odd.name}: a subarray of stripes (MSTR_* keywords), whose rows are not those of "
+            f"{beside.name}; expected the same stripes in all: cut them out of the other "
+            "(jwst.lib.stripe_utils.generate_stripe_reference) or leave it out"
+        )
 
 
 def _window_of(exposure: Placement) -> Window | None:

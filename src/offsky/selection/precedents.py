@@ -6,7 +6,7 @@ from dataclasses import replace
 from offsky.errors import ExposureMismatchError
 from offsky.selection.placing import Placement
 from offsky.selection.suitability import CONFIGURATION, Candidate, Policy, judge
-from offsky.values.metadata import Metadata
+from offsky.values.metadata import MODEL_PATHS, Metadata
 
 # All that `judge` looks at to decide; what else it looks at makes remarks only.
 _DECISIVE = (
@@ -20,6 +20,8 @@ _DECISIVE = (
     "ystart",
     "xsize",
     "ysize",
+    *(name for name in MODEL_PATHS if "stripe" in name),
+    "odd",
 )
 
 

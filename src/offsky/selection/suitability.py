@@ -9,6 +9,7 @@ from offsky.combine.rule import largest_deviation
 from offsky.errors import ExposureMismatchError
 from offsky.options import Options
 from offsky.selection.placing import Placement, place
+from offsky.units import relation
 from offsky.values.metadata import KEYWORDS, Metadata
 from offsky.values.window import Window
 
@@ -16,7 +17,11 @@ TILT_TOLERANCE = 1e-8
 """Largest difference of NIRSpec's grating wheel tilt (the JWST pipeline's)."""
 
 # In these a background has to be like the target ...
-CONFIGURATION = ("instrument", "detector", "filter", "pupil", "grating", "band", "channel")
+CONFIGURATION = (
+    *("instrument", "detector", "filter", "pupil", "grating", "band", "channel"),
+    # Of one detector they are the same, unless an image has been turned.
+    *("fastaxis", "slowaxis"),
+)
 # ... and in these it should be.
 _SHOULD_AGREE = ("readpatt", "exposure_time", "ngroups")
 
@@ -191,11 +196,13 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
 def same_configuration(a: Metadata, b: Metadata) -> bool:
     """Tell whether two exposures are alike as far as both headers say.
 
-    In instrument, detector, filter, pupil, grating, band, channel, kind of exposure
-    and unit.
+    In instrument, detector, filter, pupil, grating, band, channel, axes of readout, kind
+    of exposure and unit.
     """
-    names = (*CONFIGURATION, "family", "unit")
-    return not any(_differ(getattr(a, name), getattr(b, name)) for name in names)
+    names = (*CONFIGURATION, "family")
+    return not any(_differ(getattr(a, name), getattr(b, name)) for name in names) and (
+        None in (a.unit, b.unit) or relation(str(a.unit), str(b.unit)) == "same"
+    )
 
 
 def clip_warning(n_exposures: int, options: Options) -> str | None:
@@ -259,7 +266,13 @@ def _identity_objections(
         if background.same_as == target.same_as:
             objections.append("is the target itself")
         elif identity is not None and identity == background.metadata.identity:
-            objections.append("is the target's own exposure by its header")
+            ours, theirs = target.metadata.segment, background.metadata.segment
+            objections.append(
+                "is the target's own exposure by its header"
+                if ours == theirs or None in (ours, theirs)
+                else f"is another segment of the target's own exposure (EXSEGNUM {theirs}, "
+                f"the target's is {ours})"
+            )
     if background.same_as in earlier:
         objections.append("is named twice")
     return objections
@@ -283,11 +296,17 @@ def _configuration_objections(reference: Candidate, background: Candidate) -> li
 
 def _check_unit(reference: Candidate, background: Candidate) -> None:
     ours, theirs = reference.metadata.unit, background.metadata.unit
-    if _differ(ours, theirs):
-        raise ExposureMismatchError(
-            f"{background.name}: unit {theirs!r} differs from {reference.name}'s {ours!r}; "
-            "calibrate both to the same stage or leave it out"
-        )
+    if ours is None or theirs is None:
+        return
+    related = relation(theirs, ours)
+    if related == "same":
+        return
+    remedy = "calibrate both to the same stage or leave it out"
+    if related == "convertible":
+        remedy = "convert its SCI, ERR and VAR_* (and BUNIT), or leave it out"
+    raise ExposureMismatchError(
+        f"{background.name}: unit {theirs!r} differs from {reference.name}'s {ours!r}; {remedy}"
+    )
 
 
 def _differences(reference: Candidate, background: Candidate) -> list[str]:
@@ -306,6 +325,9 @@ def _tilt_difference(reference: Candidate, background: Candidate) -> str | None:
         return None
     for name in ("gwa_xtilt", "gwa_ytilt"):
         a, b = getattr(ours, name), getattr(theirs, name)
+        for each, facts in ((background, theirs), (reference, ours)):
+            if name in dict(facts.odd):
+                return f"{each.name}: {KEYWORDS[name]} is {dict(facts.odd)[name]}, no number"
         if a is None and b is None:
             continue
         if a is None or b is None or not isclose(a, b, rel_tol=0, abs_tol=TILT_TOLERANCE):

@@ -38,6 +38,8 @@ class ClippedMean:
         Finite samples of all exposures, without those left out by a mask.
     n_masked : ndarray of int64, shape (n_exposures,)
         Finite samples of each exposure that were left out by a mask.
+    unit : str or None
+        Unit of `sci` and `err`, where the samples were given with one.
     """
 
     sci: NDArray[np.floating]
@@ -50,6 +52,7 @@ class ClippedMean:
     var_rnoise: NDArray[np.floating] | None = None
     n_samples: int = 0
     n_masked: NDArray[np.int64] = field(default_factory=_no_counts)
+    unit: str | None = None
 
     def __repr__(self) -> str:
         """Return the size of the average, and what share of the samples was rejected."""
