@@ -9,8 +9,9 @@ from typing import Any
 from offsky.choices import choose_options
 from offsky.engine.order import Order
 from offsky.errors import ParameterError
+from offsky.io.mask import masks_for
 from offsky.io.model_product import ModelAverage, ModelProduct
-from offsky.models import found_masks, made
+from offsky.models import made
 from offsky.options import PROFILES, Options, declarations
 from offsky.outcome import SKIPPED
 from offsky.selection.suitability import Policy
@@ -168,7 +169,7 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             # A copy, or inside a pipeline its own model.
             product=ModelProduct(target, in_place=True),
             combined=ModelAverage(target) if self.save_combined_background else None,
-            masks=found_masks(backgrounds, _named_masks(self.masks), self.mask_dir),
+            masks=masks_for(backgrounds, _named_masks(self.masks), self.mask_dir),
             policy=Policy(force=True, all_or_nothing_tilt=True),
         )
         result = made(order, self._options(), self.threads, self.memory)

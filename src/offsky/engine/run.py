@@ -195,6 +195,11 @@ class _Block:
         scratch.clear()
         average = averaging.average(first, last, images, scratch)
         for product in averaging.products:
+            failure = self._run.broken.get(product.target_key)
+            if failure is not None:
+                # A writer would read these rows once more.
+                product.error = product.error or failure
+                continue
             product.subtract(first, last, average, self._target_rows(product, frame, first, last))
 
     def _image(

@@ -1,7 +1,8 @@
 """Read masks: images that are not zero where a sample is to be left out."""
 
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from astropy.io import fits
 
 from offsky.arrays import Array
 from offsky.errors import ExposureError, MissingFileError, ParameterError
-from offsky.io.names import product_root
+from offsky.io.models import model_name
+from offsky.io.names import key_of, product_root
 from offsky.io.source import stamp_of
 from offsky.values.mask import PackedMask
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,10 +74,8 @@ def masks_for(
     backgrounds: Sequence[Any],
     masks: Sequence[Any] | Mapping[Any, Any],
     mask_dir: str | os.PathLike[str] | None = None,
-    *,
-    name_of: Callable[[Any], str],
 ) -> tuple[Any, ...]:
-    """Find the mask of each background.
+    """Find the mask of each background of one product.
 
     Parameters
     ----------
@@ -85,8 +87,6 @@ def masks_for(
     mask_dir : path-like or None
         A folder in which the mask of ``<root>_rate.fits`` is ``<root>_mask.fits``; a
         background without such a file has no mask.
-    name_of : callable
-        Returns the name of a background.
 
     Returns
     -------
@@ -96,14 +96,12 @@ def masks_for(
     Raises
     ------
     ParameterError
-        If a list has another length, or a name fits no background.
+        If a list has another length, a name fits no background, or both masks and a folder
+        are given.
     """
-    if mask_dir is not None:
-        if len(masks):
-            raise ParameterError("masks and mask_dir are given; give one of them")
-        return _masks_in(backgrounds, Path(mask_dir), name_of)
-    if isinstance(masks, Mapping):
-        return _masks_by_name(backgrounds, masks, name_of)
+    if mask_dir is not None or isinstance(masks, Mapping):
+        (found,) = masks_of_products([backgrounds], masks, mask_dir)
+        return found
     if isinstance(masks, str | bytes | os.PathLike) or not isinstance(masks, Sequence):
         raise ParameterError(
             f"masks is {type(masks).__name__}: give a list with one for each background, or a "
@@ -117,59 +115,96 @@ def masks_for(
     return tuple(masks)
 
 
-def own_masks(masks: Mapping[str, Any], backgrounds: Sequence[Path]) -> dict[str, Any]:
-    """Return those of some masks whose names are backgrounds of one product."""
-    return {name: mask for name, mask in masks.items() if _names_one_of(name, backgrounds)}
+def masks_of_products(
+    lists: Sequence[Sequence[Any]],
+    masks: Sequence[Any] | Mapping[Any, Any],
+    mask_dir: str | os.PathLike[str] | None = None,
+    *,
+    unused: Sequence[Any] = (),
+) -> list[tuple[Any, ...]]:
+    """Find the masks of the backgrounds of several products, by the backgrounds' names.
 
+    Parameters
+    ----------
+    lists : sequence of sequences of (path or data model)
+        The backgrounds of each product.
+    masks : mapping
+        Masks by the names or paths of their backgrounds; empty for none.
+    mask_dir : path-like or None
+        As for `masks_for`.
+    unused : sequence of path
+        Inputs that no product uses, and that a mask may name all the same.
 
-def refuse_unknown(masks: Mapping[str, Any], backgrounds: Sequence[Path]) -> None:
-    """Raise ParameterError where the name of a mask is no background of any product."""
-    names = {path.name for path in backgrounds} | {str(path.absolute()) for path in backgrounds}
-    for name in masks:
-        if str(name) not in names and str(Path(name).absolute()) not in names:
-            raise ParameterError(
-                f"mask for {name!r}: no background has this name or path; check the name"
-            )
+    Returns
+    -------
+    list of tuple of (path, array or None)
+        For each product one for each background; empty where it has no mask at all.
 
-
-def _names_one_of(name: Any, backgrounds: Sequence[Path]) -> bool:
-    wanted = Path(name).absolute()
-    return any(path.name == str(name) or path.absolute() == wanted for path in backgrounds)
+    Raises
+    ------
+    ParameterError
+        As for `masks_for`.
+    """
+    every = {key_of(each): each for backgrounds in lists for each in backgrounds}
+    if mask_dir is None:
+        if not isinstance(masks, Mapping):
+            raise ParameterError("masks of several products are given by the backgrounds' names")
+        of = _masks_by_name(every, masks, {key_of(each): each for each in unused})
+    elif len(masks):
+        raise ParameterError("masks and mask_dir are given; give one of them")
+    else:
+        of = _masks_in(every, Path(mask_dir))
+    of_lists = [tuple(of.get(key_of(each)) for each in backgrounds) for backgrounds in lists]
+    return [found if any(m is not None for m in found) else () for found in of_lists]
 
 
 def _masks_by_name(
-    backgrounds: Sequence[Any], masks: Mapping[Any, Any], name_of: Callable[[Any], str]
-) -> tuple[Any, ...]:
-    found: list[Any] = [None] * len(backgrounds)
+    every: Mapping[Hashable, Any], masks: Mapping[Any, Any], unused: Mapping[Hashable, Any]
+) -> dict[Hashable, Any]:
+    """Return masks by the keys of their inputs."""
+    by_name: dict[str, list[Hashable]] = {}
+    for key, given in {**unused, **every}.items():
+        for name in _names_of(given):
+            by_name.setdefault(name, []).append(key)
+    found = {}
     for wanted, mask in masks.items():
-        places = [i for i, each in enumerate(backgrounds) if _is_called(each, wanted, name_of)]
-        if not places:
+        name = os.fspath(wanted) if isinstance(wanted, os.PathLike) else str(wanted)
+        keys = by_name.get(name) or by_name.get(os.path.abspath(name))
+        if not keys:
+            shown = [_name_of(each) for each in every.values()]
+            more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
             raise ParameterError(
-                f"mask for {os.fspath(wanted) if isinstance(wanted, os.PathLike) else wanted!r}: "
-                f"no background has this name or path; they are "
-                f"{', '.join(map(name_of, backgrounds)) or 'none'}"
+                f"mask for {name!r}: no background has this name or path; they are "
+                f"{', '.join(shown[:5]) or 'none'}{more}"
             )
-        for i in places:
-            found[i] = mask
-    return tuple(found) if any(mask is not None for mask in found) else ()
+        found.update(dict.fromkeys(keys, mask))
+    return found
 
 
-def _is_called(background: Any, wanted: Any, name_of: Callable[[Any], str]) -> bool:
-    if name_of(background) == str(wanted):
-        return True
-    if not isinstance(background, str | os.PathLike):
-        return False
-    return Path(background).absolute() == Path(str(wanted)).absolute()
-
-
-def _masks_in(
-    backgrounds: Sequence[Any], folder: Path, name_of: Callable[[Any], str]
-) -> tuple[Any, ...]:
+def _masks_in(every: Mapping[Hashable, Any], folder: Path) -> dict[Hashable, Any]:
+    """Return the masks of a folder by the keys of their inputs; log how many there are."""
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder of masks; check the name")
-    paths = [folder / f"{product_root(Path(name_of(each)))}_mask.fits" for each in backgrounds]
-    found = tuple(path if path.exists() else None for path in paths)
-    return found if any(path is not None for path in found) else ()
+    found = {}
+    for key, given in every.items():
+        path = folder / f"{product_root(Path(_name_of(given)))}_mask.fits"
+        if path.exists():
+            found[key] = path
+    # A folder of other exposures' masks would go unnoticed.
+    level = logging.INFO if found or not every else logging.WARNING
+    log.log(level, "%s: masks of %d of %d backgrounds", folder, len(found), len(every))
+    return found
+
+
+def _name_of(given: Any) -> str:
+    return Path(given).name if isinstance(given, str | os.PathLike) else model_name(given)
+
+
+def _names_of(given: Any) -> Iterator[str]:
+    """Yield what a user may call an input: its name, or its path from here."""
+    yield _name_of(given)
+    if isinstance(given, str | os.PathLike):
+        yield os.path.abspath(given)
 
 
 def _never_changes() -> None:

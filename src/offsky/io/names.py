@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Suffixes of the products that are inputs here; the last one is replaced.
 _SUFFIXES = ("rate", "rateints", "cal", "calints", "bsub", "bsubints")
@@ -45,3 +46,10 @@ def combined_name(root: str, *, asdf: bool = False) -> str:
 def is_asdf(path: str | os.PathLike[str]) -> bool:
     """Tell whether a path names an ASDF file."""
     return Path(path).suffix.lower() == ".asdf"
+
+
+def key_of(given: Any) -> Any:
+    """Return what tells an input from others before it is opened."""
+    if isinstance(given, str | os.PathLike):
+        return str(Path(given).absolute())
+    return id(given)

@@ -11,7 +11,7 @@ from typing import Any
 from offsky.errors import ExposureError, ParameterError
 from offsky.io.association import read_association
 from offsky.io.files import open_exposure
-from offsky.io.mask import masks_for, own_masks, refuse_unknown
+from offsky.io.mask import masks_of_products
 from offsky.io.names import is_asdf, product_name, product_root
 from offsky.io.product import FileProduct
 from offsky.options import Options
@@ -135,6 +135,12 @@ def make_plan(
             f"{_named(inputs)}: no target among {len(files.examined)} exposures; expected some "
             "whose BKGDTARG is not true"
         )
+    of_products = masks_of_products(
+        [choice.backgrounds for _, choice in drafts],
+        masks or {},
+        mask_dir,
+        unused=[path for _, choice in drafts for path, _ in choice.dropped],
+    )
     products = tuple(
         PlannedProduct(
             product_name(root, _shape(files, choice.target), is_asdf(choice.target)),
@@ -145,12 +151,11 @@ def make_plan(
             force,
             choice.skipped,
             choice.problem,
-            _masks(choice.backgrounds, masks or {}, mask_dir),
+            tuple(None if mask is None else absolute(Path(mask)) for mask in of_product),
         )
-        for root, choice in drafts
+        for (root, choice), of_product in zip(drafts, of_products, strict=True)
     )
     _refuse_same_outputs(products)
-    refuse_unknown(masks or {}, [Path(path) for p in products for path in p.backgrounds])
     patterns: dict[int, list[int]] = {}
     for i, (_, choice) in enumerate(drafts):
         if choice.pattern is not None and choice.skipped is None:
@@ -284,15 +289,6 @@ def _examine(path: Path, how: Subtraction) -> tuple[Examined, PlannedFile]:
         )
         examined = Examined(absolute(path), candidate_of(exposure))
     return examined, planned
-
-
-def _masks(
-    backgrounds: Sequence[str], masks: Mapping[str, Any], mask_dir: Path | None
-) -> tuple[str | None, ...]:
-    """Return the mask of each background."""
-    paths = [Path(path) for path in backgrounds]
-    found = masks_for(paths, own_masks(masks, paths), mask_dir, name_of=lambda path: path.name)
-    return tuple(None if mask is None else absolute(Path(mask)) for mask in found)
 
 
 def _unreadable(path: Path) -> PlannedFile:
