@@ -1,5 +1,6 @@
 """A subtracted exposure as a file: which writer writes it, and its primary header."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,7 @@ from offsky.io.fits_average import set_cards, set_filename
 from offsky.io.fits_copy import FitsCopy, can_copy
 from offsky.io.fits_layout import header_damage_told
 from offsky.io.fits_rewrite import FitsRewrite
+from offsky.io.fits_verbatim import NewHeader
 from offsky.io.model_product import ModelFileWriter
 from offsky.io.names import is_asdf, product_name
 from offsky.io.output import Part, check_output, writing_told
@@ -106,7 +108,7 @@ def named_by_shape(folder: Path, root: str, *, asdf: bool) -> Callable[[Exposure
 class _FitsWriter:
     """A FITS file that is filled: its header, its body, and the file it will be."""
 
-    def __init__(self, part: Part, header: fits.Header, body: FitsCopy | FitsRewrite) -> None:
+    def __init__(self, part: Part, header: NewHeader, body: FitsCopy | FitsRewrite) -> None:
         self._part = part
         self._header = header
         self._body = body
@@ -126,7 +128,7 @@ class _FitsWriter:
     def finish(self, provenance: Provenance | None) -> None:
         """Complete the file."""
         if provenance is not None:
-            set_cards(self._header, provenance)
+            set_cards(self._header.header, provenance)
         with writing_told(self._part.path):
             self._body.finish()
 
@@ -206,7 +208,7 @@ def _fits(target: Exposure) -> FitsExposure:
     return target
 
 
-def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> fits.Header:
+def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> NewHeader:
     """Return the target's primary header as the output will have it.
 
     Parameters
@@ -223,9 +225,16 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
     ExposureError
         If the target's header is damaged so that it cannot be written again.
     """
-    with header_damage_told(target.path):
-        header = _changed(target.header.copy(), output, provenance)
-        header.tostring()
+    first = target.extents[0]
+    raw = target.source.peek(first.header_start, first.data_start - first.header_start)
+    owned = {"FILENAME", "DATE", STATUS_KEYWORD, "CHECKSUM", "DATASUM"}
+    if provenance is not None:
+        owned |= {keyword for keyword, _, _ in provenance.cards()}
+    with header_damage_told(target.path), warnings.catch_warnings():
+        # Oddities of cards that are copied as they are.
+        warnings.simplefilter("ignore")
+        header = NewHeader(raw, _changed(target.header.copy(), output, provenance), owned)
+        header.tobytes()
     return header
 
 
