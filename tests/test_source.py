@@ -8,13 +8,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from offsky.errors import ExposureError, MissingFileError
 from offsky.io import source as source_module
+from offsky.io.fits import FitsExposure
 from offsky.io.source import LocalFile, TemporaryCopy, open_source
+from offsky.testing import write_exposure
+from offsky.values.exposure import Scratch
 
 CONTENT = bytes(range(256)) * 50
 
@@ -182,3 +186,26 @@ def test_what_cannot_be_opened_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "cut.gz").write_bytes(gzip.compress(CONTENT)[:-20])
     with pytest.raises(ExposureError, match=r"cut.gz: cannot be unzipped .*; fetch it again"):
         open_source(tmp_path / "cut.gz")
+
+
+@pytest.mark.parametrize("nints", [None, 3])
+def test_all_planes_of_a_block_of_rows_are_read_by_one_call(
+    tmp_path: Path, nints: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (6, 5) if nints is None else (nints, 6, 5)
+    sci = np.arange(np.prod(shape), dtype="f4").reshape(shape)
+    path = write_exposure(tmp_path / "a.fits", sci=sci, err=sci + 1000, dq=7)
+    calls = []
+    read = LocalFile.read
+
+    def count(self: LocalFile, spans: Any) -> None:
+        calls.append(len(spans))
+        read(self, spans)
+
+    monkeypatch.setattr(LocalFile, "read", count)
+    with FitsExposure(path) as exposure:
+        rows = exposure.read_rows(2, 5, Scratch())
+    assert calls == [3 * (nints or 1)]
+    np.testing.assert_array_equal(rows.sci, sci[..., 2:5, :])
+    np.testing.assert_array_equal(rows.err, sci[..., 2:5, :] + 1000)
+    np.testing.assert_array_equal(rows.dq ^ np.uint32(rows.dq_flip), 7)

@@ -117,7 +117,7 @@ _COMMON: dict[str, object] = {
     "meta.observation.visit_group": "02",
     "meta.observation.sequence_id": "1",
     "meta.observation.activity_id": "01",
-    "meta.observation.obs_id": "V01234001001P0000000002101",
+    "meta.observation.obs_id": "V01234001001P0000000002001",
     "meta.observation.bkgdtarg": False,
     "meta.target.catalog_name": "SIMULATED",
     "meta.target.type": "FIXED",

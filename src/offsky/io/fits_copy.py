@@ -81,10 +81,8 @@ class FitsCopy:
                 header = extent.header.copy()
                 for key in _CHECKSUMS:
                     header.remove(key, ignore_missing=True)
-                raw = self._target.source.peek(
-                    extent.header_start, extent.data_start - extent.header_start
-                )
-                cards = NewHeader(raw, header, set(_CHECKSUMS)).tobytes()
+                raw = self._target.raw_header(i)
+                cards = NewHeader(header, raw, _CHECKSUMS.__contains__).tobytes()
                 self._headers.append((position, cards))
                 position += len(cards)
             else:

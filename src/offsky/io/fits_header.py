@@ -72,6 +72,17 @@ class Cards:
             return fits.Header.fromstring(self._raw.decode("ascii"))
 
     @property
+    def is_plain(self) -> bool:
+        """Whether its cards can be told apart without astropy."""
+        return self._places is not None
+
+    @property
+    def lines(self) -> list[bytes]:
+        """All cards of a plain header before its END, as they are written."""
+        raw = self._raw.rstrip(b" ")
+        return [self._raw[i : i + CARD] for i in range(0, len(raw) - len(b"END"), CARD)]
+
+    @property
     def n_bytes(self) -> int:
         """Length of the header's blocks."""
         return len(self._raw)
@@ -112,6 +123,12 @@ class Cards:
 
 
 _ABSENT = (False, None)
+
+
+@lru_cache(maxsize=8192)
+def is_plain_card(card: bytes) -> bool:
+    """Tell whether a card has a value, and is written as astropy would leave it."""
+    return _VALUE.fullmatch(card) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -6,7 +6,7 @@ decides where new cards go and what they look like; the others are copied.
 """
 
 from collections import deque
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 
 from astropy.io import fits
 
@@ -18,39 +18,46 @@ class NewHeader:
 
     Parameters
     ----------
-    raw : bytes
-        The header's blocks as they were.
     header : astropy.io.fits.Header
-        The same as astropy reads it, with changes; still being changed.
-    owned : set of str
-        Keywords whose cards are astropy's: those that are changed, added or removed.
+        The header as astropy reads it, to be changed.
+    raw : bytes or None
+        The header's blocks as they were; None where astropy writes all cards so.
+    changes : callable
+        Whether the cards of a keyword are astropy's: set, added or removed. Of HISTORY, lines
+        may be added.
     """
 
-    def __init__(self, raw: bytes, header: fits.Header, owned: AbstractSet[str]) -> None:
+    def __init__(
+        self,
+        header: fits.Header,
+        raw: bytes | None = None,
+        changes: Callable[[str], bool] = str.isspace,
+    ) -> None:
         self.header = header
-        self.owned = set(owned)
-        self._raw = _card_images(raw)
+        self._changes = changes
+        self._images = None if raw is None else _card_images(raw)
 
     def tobytes(self) -> bytes:
         """Return the header as it stands in a file, padded to whole blocks."""
+        if self._images is None:
+            return bytes(self.header.tostring().encode("ascii"))
         kept: deque[bytes] = deque()
         history: deque[bytes] = deque()
-        for image in self._raw:
+        for image in self._images:
             keyword = image[:8].decode("latin-1").strip().upper()
             if keyword == "HISTORY":
                 history.append(image)
-            elif keyword not in self.owned:
+            elif not self._changes(keyword):
                 kept.append(image)
         out = []
         for card in self.header.cards:
             if card.keyword == "HISTORY" and history:
                 out.append(history.popleft())
-            elif card.keyword == "HISTORY" or card.keyword in self.owned:
+            elif card.keyword == "HISTORY" or self._changes(card.keyword):
                 out.append(str(card).encode("ascii"))
             elif kept:
                 out.append(kept.popleft())
-        out += history
-        out += kept
+        out += [*history, *kept]
         content = b"".join(out) + b"END".ljust(CARD)
         return content.ljust(-(-len(content) // BLOCK) * BLOCK)
 

@@ -12,6 +12,8 @@ from offsky.io.cards import STATUS_KEYWORD, Provenance, now
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_average import set_cards, set_filename
 from offsky.io.fits_copy import FitsCopy, can_copy
+from offsky.io.fits_folded import FoldedHeader
+from offsky.io.fits_header import is_plain_card
 from offsky.io.fits_layout import header_damage_told
 from offsky.io.fits_rewrite import FitsRewrite
 from offsky.io.fits_verbatim import NewHeader
@@ -211,6 +213,8 @@ def _fits(target: Exposure) -> FitsExposure:
 def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> NewHeader:
     """Return the target's primary header as the output will have it.
 
+    Only what products change can be set or looked up in it (`FoldedHeader`).
+
     Parameters
     ----------
     target : FitsExposure
@@ -225,21 +229,40 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
     ExposureError
         If the target's header is damaged so that it cannot be written again.
     """
-    first = target.extents[0]
-    raw = target.source.peek(first.header_start, first.data_start - first.header_start)
-    owned = {"FILENAME", "DATE", STATUS_KEYWORD, "CHECKSUM", "DATASUM"}
-    if provenance is not None:
-        owned |= {keyword for keyword, _, _ in provenance.cards()}
+    cards = target.extents[0].cards
     with header_damage_told(target.path), warnings.catch_warnings():
         # Oddities of cards that are copied as they are.
         warnings.simplefilter("ignore")
-        header = NewHeader(raw, _changed(target.header.copy(), output, provenance), owned)
+        if all(map(_is_left_alone, cards.lines if cards.is_plain else [b""])):
+            header = NewHeader(FoldedHeader.of(cards, _is_changed))
+        else:
+            header = NewHeader(cards.header.copy(), target.raw_header(0), _is_changed)
+        _changed(header.header, output, provenance)
         header.tobytes()
     return header
 
 
-def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -> fits.Header:
-    for key in ("CHECKSUM", "DATASUM"):
+_CHECKSUMS = ("CHECKSUM", "DATASUM")
+_COMMENTARY = (b"        ", b"COMMENT ", b"HISTORY ", b"CONTINUE")
+
+
+def _is_left_alone(card: bytes) -> bool:
+    """Tell whether astropy writes a card as it was."""
+    return card.startswith(_COMMENTARY) or is_plain_card(card)
+
+
+def _is_changed(keyword: str) -> bool:
+    """Tell whether a keyword of the target's may be another in its product."""
+    return keyword.startswith("OFF") or keyword in (
+        *_CHECKSUMS,
+        "FILENAME",
+        "DATE",
+        STATUS_KEYWORD,
+    )
+
+
+def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -> None:
+    for key in _CHECKSUMS:
         header.remove(key, ignore_missing=True)
     set_filename(header, output.name)
     header["DATE"] = now()
@@ -251,4 +274,3 @@ def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -
         set_cards(header, provenance)
         for line in provenance.history():
             header.add_history(line)
-    return header

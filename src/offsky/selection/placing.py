@@ -74,7 +74,7 @@ def place(exposures: list[Placement]) -> tuple[list[Window], str | None]:
     An exposure lies where SUBSTRT1/2 and SUBSIZE1/2 say. Where the keywords
     contradict the array (files cropped afterwards), exposures of one shape and with
     the same keywords share a window. So do subarrays of stripes (MSTR_* keywords), whose
-    rows have gaps that a window does not describe (decision 0021). Without keywords, an
+    rows have gaps that a window does not describe (decision 0020). Without keywords, an
     array of the detector's full size is the full frame; failing that, arrays of one shape
     share a window, that of those among them whose keywords agree on one.
     """

@@ -33,11 +33,14 @@ load_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32_
     for (size_t r = 0; r < stack->n_exposures; r++) {
         const struct offsky_plane copy = stack->dq[r], *plane = &copy; /* rows do not alias it */
         uint32_t *restrict row = flags + r * WIDTH;
-        memset(row, 0, WIDTH * sizeof *row);
-        if (!plane->pixels)
-            continue;
-        for (size_t p = 0; p < count; p++)
-            row[p] = read_flag(plane, (const uint32_t *)plane->pixels + start + p);
+        size_t p = 0;
+        if (plane->pixels) {
+            const uint32_t *in = (const uint32_t *)plane->pixels + start;
+            prefetch(in + WIDTH, WIDTH * sizeof *in);
+            for (; p < count; p++)
+                row[p] = read_flag(plane, in + p);
+        }
+        memset(row + p, 0, (WIDTH - p) * sizeof *row);
     }
 }
 
@@ -181,23 +184,16 @@ lay_out(struct average_scratch *s, char *memory, const struct offsky_stack *stac
 static int
 is_plain(const struct offsky_stack *stack,
          const struct offsky_rule *rule,
+         const struct rejection *how,
          const struct offsky_result *result)
 {
-    const int rejects = rule->method != OFFSKY_NONE && rule->maxiters != 0;
-    const int clips = rule->method == OFFSKY_SIGMA && rule->lower == rule->upper &&
-                      !rule->about_mean && rule->min_keep <= 0;
+    const int clips = how->by_deviation && how->lower == how->upper && !how->about_mean &&
+                      how->min_keep <= 0;
     for (int i = 0; i < 2; i++)
         if (result->variances[i] && stack->variances[i])
             return 0;
-    return (clips || !rejects) && !stack->weights && !stack->median_factors &&
+    return (clips || !rejects(how)) && !stack->weights && !stack->median_factors &&
            (rule->flags == OFFSKY_OR || !stack->dq);
-}
-
-/* How the plain clip does it. */
-static struct clip
-clip_of(const struct offsky_rule *rule)
-{
-    return (struct clip){rule->lower, rule->method == OFFSKY_NONE ? 0 : rule->maxiters};
 }
 
 size_t
@@ -206,7 +202,8 @@ FOR_ISA(offsky_average_bytes)(const struct offsky_stack *stack,
                               const struct offsky_result *result)
 {
     struct average_scratch s;
-    if (is_plain(stack, rule, result))
+    const struct rejection how = rejection_of(rule, stack->err != NULL);
+    if (is_plain(stack, rule, &how, result))
         return FOR_ISA(offsky_clip_bytes)(stack, result);
     return lay_out(&s, NULL, stack);
 }
@@ -214,6 +211,7 @@ FOR_ISA(offsky_average_bytes)(const struct offsky_stack *stack,
 static void
 average_by_rule(const struct offsky_stack *stack,
                 const struct offsky_rule *rule,
+                const struct rejection *how,
                 size_t first,
                 size_t last,
                 const struct offsky_result *result,
@@ -226,9 +224,9 @@ average_by_rule(const struct offsky_stack *stack,
     for (size_t start = first; start < last; start += WIDTH) {
         const size_t count = last - start < WIDTH ? last - start : WIDTH;
         if (wide)
-            f64_average_tile(stack, rule, start, count, result, counts, &s);
+            f64_average_tile(stack, rule, how, start, count, result, counts, &s);
         else
-            f32_average_tile(stack, rule, start, count, result, counts, &s);
+            f32_average_tile(stack, rule, how, start, count, result, counts, &s);
     }
 }
 
@@ -252,11 +250,12 @@ FOR_ISA(offsky_average)(const struct offsky_stack *stack,
 {
     /* Every sample is kept, rejected, or left out for its flags: counted as such. */
     struct offsky_counts counts = {0, -count_rejected(stack, result)};
-    const struct clip clip = clip_of(rule);
-    if (is_plain(stack, rule, result))
+    const struct rejection how = rejection_of(rule, stack->err != NULL);
+    const struct clip clip = {how.lower, rejects(&how) ? how.maxiters : 0};
+    if (is_plain(stack, rule, &how, result))
         FOR_ISA(offsky_clip)(stack, &clip, first, last, result, &counts, memory);
     else
-        average_by_rule(stack, rule, first, last, result, &counts, memory);
+        average_by_rule(stack, rule, &how, first, last, result, &counts, memory);
     counts.n_samples += count_rejected(stack, result);
     return counts;
 }

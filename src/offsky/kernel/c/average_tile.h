@@ -96,11 +96,11 @@ NAME(add_up_kept)(const SAMPLE *samples,
     else if (weights)
         NAME(add_up_weighted)(samples, NULL, n, weights, 1, 1, w);
     else if (errors)
-        for (size_t p = 0; p < WIDTH; p += LANES)
-            NAME(add_up)(samples, errors, n, &w->sums, p);
+        for (size_t p = 0; p < WIDTH; p += NAME(per_vector))
+            NAME(add_up)(samples, errors, n, 0, &w->sums, p);
     else
-        for (size_t p = 0; p < WIDTH; p += LANES)
-            NAME(add_up)(samples, NULL, n, &w->sums, p);
+        for (size_t p = 0; p < WIDTH; p += NAME(per_vector))
+            NAME(add_up)(samples, NULL, n, 0, &w->sums, p);
 }
 
 /* The sums of variances proper. */
@@ -115,18 +115,21 @@ NAME(add_up_variances)(const SAMPLE *samples,
         NAME(add_up_weighted)(samples, variances, n, weights, 0, 0, w);
         return;
     }
-    for (size_t p = 0; p < WIDTH; p += LANES) {
-        f64_lanes variance = {0.0};
-        i64_lanes n_known = {0};
+    for (size_t p = 0; p < WIDTH; p += NAME(per_vector)) {
+        NAME(wide) variance = NAME(zero)();
+        NAME(bits) n_known = {0};
         for (size_t r = 0; r < n; r++) {
-            const f64_lanes x = NAME(read)(samples + r * WIDTH + p);
-            const f64_lanes v = NAME(read)(variances + r * WIDTH + p);
-            const i64_lanes known = (v == v) & (x == x);
-            variance += where(known, v);
+            NAME(vector) x, v;
+            memcpy(&x, samples + r * WIDTH + p, sizeof x);
+            memcpy(&v, variances + r * WIDTH + p, sizeof v);
+            const NAME(bits) known = (v == v) & (x == x);
+            variance = NAME(plus)(
+                variance, NAME(widen)((NAME(vector))((NAME(bits))v & known)));
             n_known -= known;
         }
-        memcpy(w->sums.variance + p, &variance, sizeof variance);
-        store_counts(n_known, w->sums.n_err + p);
+        NAME(store_wide)(w->sums.variance + p, variance);
+        for (size_t l = 0; l < NAME(per_vector); l++)
+            w->sums.n_err[p + l] = (int32_t)n_known[l];
     }
 }
 
@@ -144,6 +147,7 @@ NAME(find_medians)(const SAMPLE *samples, size_t n, SAMPLE *sorted, const int32_
 static NEVER_INLINE void
 NAME(average_tile)(const struct offsky_stack *stack,
                    const struct offsky_rule *rule,
+                   const struct rejection *how,
                    size_t start,
                    size_t count,
                    const struct offsky_result *result,
@@ -151,7 +155,7 @@ NAME(average_tile)(const struct offsky_stack *stack,
                    const struct average_scratch *s)
 {
     const size_t n = stack->n_exposures;
-    SAMPLE *samples = s->samples, *errors = stack->err ? s->errors : NULL;
+    SAMPLE *samples = s->samples, *errors = NULL;
     struct weighted w;
     uint32_t dq[WIDTH];
 
@@ -160,14 +164,14 @@ NAME(average_tile)(const struct offsky_stack *stack,
         load_flags(stack, start, count, s->flags);
         counts->n_samples += NAME(leave_out_flagged)(samples, s->flags, n, rule->bad_bits);
     }
-    if (errors)
+    if (stack->err && (result->err || how->by_error)) {
+        errors = s->errors;
         NAME(load_rows)(stack->err, n, start, count, errors);
-    if (rule->maxiters != 0) {
-        if (rule->method == OFFSKY_MINMAX)
-            NAME(reject_extremes)(samples, n, rule, result->n_rejected, s);
-        else if (rule->method != OFFSKY_NONE && (rule->method != OFFSKY_ERROR || errors))
-            NAME(reject_outside)(samples, errors, n, rule, result->n_rejected, s);
     }
+    if (how->by_rank)
+        NAME(reject_extremes)(samples, n, how, result->n_rejected, s);
+    else if (rejects(how))
+        NAME(reject_outside)(samples, errors, n, how, result->n_rejected, s);
 
     NAME(add_up_kept)(samples, errors, n, stack->weights, &w);
     store_n_kept(result, start, count, w.sums.n_kept, counts);

@@ -6,14 +6,17 @@
  */
 
 /* What is inside the bounds of each pixel: how many samples are below and inside, and the
- * sums of their distances from `pivot` and of the squares of those. */
+ * sums of their distances from `pivot` and of the squares of those.  `was_low` and `was_high`
+ * are the bounds of the pass before.  The sums are those of `n_summed` samples, of squares
+ * `summed`, from which what has left the window since was taken away: that tells how far
+ * they may be rounded. */
 struct NAME(windows) {
-    SAMPLE low[BATCH], high[BATCH], pivot[BATCH];
-    SAMPLE_BITS below[BATCH], inside[BATCH];
-    double sum[BATCH], square[BATCH];
+    SAMPLE low[BATCH], high[BATCH], pivot[BATCH], was_low[BATCH], was_high[BATCH];
+    SAMPLE_BITS below[BATCH], inside[BATCH], n_summed[BATCH];
+    double sum[BATCH], square[BATCH], summed[BATCH];
 };
 
-/* Look at all columns once: a window's counts and sums from its bounds. */
+/* Look at all of the columns: a window's counts and sums from its bounds. */
 static NEVER_INLINE void
 NAME(look_inside)(const SAMPLE *sorted, size_t n, struct NAME(windows) *w)
 {
@@ -40,8 +43,56 @@ NAME(look_inside)(const SAMPLE *sorted, size_t n, struct NAME(windows) *w)
         }
         memcpy(w->below + b, &below, sizeof below);
         memcpy(w->inside + b, &inside, sizeof inside);
+        memcpy(w->n_summed + b, &inside, sizeof inside);
         NAME(store_wide)(w->sum + b, sum);
         NAME(store_wide)(w->square + b, square);
+        NAME(store_wide)(w->summed + b, square);
+    }
+}
+
+/* Look at the ends of all columns, as far as samples are outside: take what a pass leaves out
+ * away from a window's counts and sums. */
+static NEVER_INLINE void
+NAME(look_at_ends)(const SAMPLE *sorted, size_t n, struct NAME(windows) *w)
+{
+    for (size_t b = 0; b < BATCH; b += NAME(per_vector)) {
+        NAME(vector) low, high, was_low, was_high, pivot;
+        NAME(bits) below = {0}, above = {0};
+        double all_sum[NAME(per_vector)], all_square[NAME(per_vector)];
+        NAME(wide) sum = NAME(zero)(), square = NAME(zero)();
+        memcpy(&low, w->low + b, sizeof low);
+        memcpy(&high, w->high + b, sizeof high);
+        memcpy(&was_low, w->was_low + b, sizeof was_low);
+        memcpy(&was_high, w->was_high + b, sizeof was_high);
+        memcpy(&pivot, w->pivot + b, sizeof pivot);
+        const NAME(wide) minus_pivot = NAME(widen)(-pivot);
+        for (int from_top = 0; from_top < 2; from_top++)
+            for (size_t i = 0; i < n; i++) {
+                NAME(vector) x;
+                memcpy(&x, sorted + (from_top ? n - 1 - i : i) * BATCH + b, sizeof x);
+                const NAME(bits) out = from_top ? x > high : x < low;
+                if (!NAME(set)(out))
+                    break;
+                if (from_top)
+                    above -= out;
+                else
+                    below -= out;
+                const NAME(bits) leaves = out & (x >= was_low) & (x <= was_high);
+                const NAME(vector) near =
+                    (NAME(vector))(((NAME(bits))x & leaves) | ((NAME(bits))pivot & ~leaves));
+                const NAME(wide) off = NAME(plus)(NAME(widen)(near), minus_pivot);
+                sum = NAME(plus)(sum, off);
+                square = NAME(plus_square)(square, off);
+            }
+        const NAME(bits) inside = (SAMPLE_BITS)n - below - above;
+        memcpy(w->below + b, &below, sizeof below);
+        memcpy(w->inside + b, &inside, sizeof inside);
+        NAME(store_wide)(all_sum, sum);
+        NAME(store_wide)(all_square, square);
+        for (size_t l = 0; l < NAME(per_vector); l++) {
+            w->sum[b + l] -= all_sum[l];
+            w->square[b + l] -= all_square[l];
+        }
     }
 }
 
@@ -73,6 +124,17 @@ NAME(settle_in_reference_order)(const SAMPLE *columns,
         *high = NAME(next)(*high, -NAME(largest));
 }
 
+/* Whether rounding may have left so little of a window's variance that it is worth while to
+ * add up its samples again. */
+ALWAYS_INLINE int
+NAME(sums_are_poor)(const struct NAME(windows) *w, size_t b, double sums_unsure)
+{
+    const double c = (double)w->inside[b], mean = w->sum[b] / c;
+    const double variance = w->square[b] / c - mean * mean;
+    return !(sums_unsure * w->summed[b] < 1e-6 * variance * c) ||
+           4 * w->inside[b] < w->n_summed[b];
+}
+
 /* Bounds of the first `used` pixels of a batch, of which the windows have the counts and
  * sums of all samples, about 0; the others get bounds that hold anything.  `columns` has
  * the samples in the order of the exposures. */
@@ -86,18 +148,21 @@ NAME(settle_batch)(const SAMPLE *columns,
                    struct NAME(windows) *w)
 {
     /* How far apart sums in any order can put a bound: of the reference, relative to the
-     * largest sample (bound_uncertainty()); of look_inside(), relative to the variance:
-     * n u of both its sums, and the mean squared is at most the mean square. */
+     * largest sample (bound_uncertainty()); of the sums here, relative to the mean of the
+     * squares summed: n u of both sums, as often again for what was taken away, and the mean
+     * squared is at most four times that of a window with a quarter of the samples. */
     const double uncertainty = bound_uncertainty(clip->sigma) * (double)n;
-    const double uncertainty_here = 4.0 * (double)(n + 4) * 0x1p-53 * clip->sigma;
+    const double sums_unsure = 16.0 * (double)(n + 4) * 0x1p-53;
     enum { OPEN, SETTLED, UNSURE } state[BATCH];
     double largest[BATCH];
 
     for (size_t b = 0; b < BATCH; b++) {
         w->low[b] = -NAME(largest);
-        w->high[b] = NAME(largest);
+        w->high[b] = b < used ? NAME(largest) : (SAMPLE)HUGE_VAL;
         w->pivot[b] = 0;
         w->below[b] = 0;
+        w->n_summed[b] = w->inside[b];
+        w->summed[b] = w->square[b];
         state[b] = SETTLED;
     }
     for (size_t b = 0; b < used; b++) {
@@ -111,20 +176,31 @@ NAME(settle_batch)(const SAMPLE *columns,
         double low[BATCH], high[BATCH], unsure[BATCH];
         long was_inside[BATCH];
         size_t n_open = 0;
+        int look_again = 0;
+        for (size_t b = 0; b < used; b++)
+            look_again |= state[b] == OPEN && NAME(sums_are_poor)(w, b, sums_unsure);
+        if (look_again) {
+            for (size_t b = 0; b < used; b++)
+                if (state[b] == OPEN)
+                    w->pivot[b] = sorted[(size_t)(w->below[b] + w->inside[b] / 2) * BATCH + b];
+            NAME(look_inside)(sorted, n, w);
+        }
+        memcpy(w->was_low, w->low, sizeof w->low);
+        memcpy(w->was_high, w->high, sizeof w->high);
         for (size_t b = 0; b < used; b++) {
             if (state[b] != OPEN)
                 continue;
             const long inside = (long)w->inside[b], first = (long)w->below[b];
-            const SAMPLE middle = sorted[(size_t)(first + inside / 2) * BATCH + b];
-            const double upper = (double)middle;
+            const double upper = (double)sorted[(size_t)(first + inside / 2) * BATCH + b];
             const double lower = (double)sorted[(size_t)(first + (inside - 1) / 2) * BATCH + b];
             const double centre = 0.5 * (upper + lower), c = (double)inside;
-            const double mean = w->sum[b] / c, square = w->square[b] / c;
-            const double deviation = sqrt(square - mean * mean);
+            const double mean = w->sum[b] / c;
+            const double deviation = sqrt(w->square[b] / c - mean * mean);
             const double reach = clip->sigma * deviation;
             low[b] = centre - reach;
             high[b] = centre + reach;
-            unsure[b] = uncertainty * largest[b] + uncertainty_here * square / deviation +
+            unsure[b] = uncertainty * largest[b] +
+                        clip->sigma * (sums_unsure * w->summed[b] / c) / deviation +
                         NAME(rounding) * (largest[b] + reach) + (double)FLT_TRUE_MIN;
             was_inside[b] = inside;
             /* Bounds that widen may take back what a pass has left out. */
@@ -132,9 +208,8 @@ NAME(settle_batch)(const SAMPLE *columns,
                 state[b] = UNSURE;
             w->low[b] = (SAMPLE)low[b];
             w->high[b] = (SAMPLE)high[b];
-            w->pivot[b] = middle;
         }
-        NAME(look_inside)(sorted, n, w);
+        NAME(look_at_ends)(sorted, n, w);
         for (size_t b = 0; b < used; b++) {
             if (state[b] != OPEN)
                 continue;

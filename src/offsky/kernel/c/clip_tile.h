@@ -18,15 +18,9 @@ static NEVER_INLINE NAME(wide)
 NAME(add_up_with_gaps)(
     const SAMPLE *samples, const SAMPLE *errors, size_t n, size_t p, struct sums *sums)
 {
-    NAME(wide) square = NAME(zero)();
-    for (size_t k = 0; k < NAME(per_vector); k += LANES)
-        NAME(add_up)(samples, errors, n, sums, p + k);
-    for (size_t r = 0; r < n; r++) {
-        NAME(vector) x;
-        memcpy(&x, samples + r * WIDTH + p, sizeof x);
-        square = NAME(plus_square)(square, NAME(widen)((NAME(vector))((NAME(bits))x & (x == x))));
-    }
-    return square;
+    if (errors)
+        return NAME(add_up)(samples, errors, n, 1, sums, p);
+    return NAME(add_up)(samples, NULL, n, 1, sums, p);
 }
 
 /* Sums of one vector of pixels, and with `spread` their squares and ends.  `errors` and

@@ -29,7 +29,7 @@ struct NAME(single) {
 ALWAYS_INLINE size_t
 NAME(settle_singles)(const SAMPLE *sorted,
                      size_t n,
-                     const struct offsky_rule *rule,
+                     const struct rejection *how,
                      const struct NAME(single) *singles,
                      size_t n_singles,
                      uint16_t *open,
@@ -56,7 +56,7 @@ NAME(settle_singles)(const SAMPLE *sorted,
         if (m % 2 == 0)
             mad = 0.5 * (mad + kth_distance_of_lanes(columns, m, centre, m / 2 - 1));
         const f64_lanes sigma = mad_to_sigma * mad;
-        const f64_lanes from = centre - rule->lower * sigma, to = centre + rule->upper * sigma;
+        const f64_lanes from = centre - how->lower * sigma, to = centre + how->upper * sigma;
         const i64_lanes settled =
             (columns[0] >= from) & (columns[m - 1] <= to) & ((outlier < from) | (outlier > to));
         for (size_t l = 0; l < LANES && i + l < n_singles; l++) {
@@ -77,7 +77,7 @@ NAME(settle_singles)(const SAMPLE *sorted,
 static NEVER_INLINE size_t
 NAME(find_far_by_mad)(const SAMPLE *sorted,
                       size_t n,
-                      const struct offsky_rule *rule,
+                      const struct rejection *how,
                       double *scale,
                       const double *mean,
                       uint16_t *open,
@@ -87,7 +87,7 @@ NAME(find_far_by_mad)(const SAMPLE *sorted,
 {
     enum { OPEN = 1, SINGLE = 2, LOWEST = 4 };
     /* Most open pixels lose one sample, and then no more. */
-    const int tries_singles = n > 2 && !mean && rule->maxiters != 1 && rule->min_keep < (long)n;
+    const int tries_singles = n > 2 && !mean && how->maxiters != 1 && how->min_keep < (long)n;
     const SAMPLE *upper_row = sorted + n / 2 * WIDTH, *lower_row = sorted + (n - 1) / 2 * WIDTH;
     const SAMPLE *top = sorted + (n - 1) * WIDTH;
     const SAMPLE *second = n > 2 ? sorted + WIDTH : sorted, *last_but_one = n > 2 ? top - WIDTH : top;
@@ -103,7 +103,7 @@ NAME(find_far_by_mad)(const SAMPLE *sorted,
         f64_lanes about = centre;
         if (mean)
             memcpy(&about, mean + p, sizeof about);
-        const f64_lanes from = about - rule->lower * sigma, to = about + rule->upper * sigma;
+        const f64_lanes from = about - how->lower * sigma, to = about + how->upper * sigma;
 
         /* A bound that is NaN excludes nothing; where samples are missing, infinity is on top. */
         const f64_lanes highest = NAME(read)(top + p);
@@ -127,5 +127,5 @@ NAME(find_far_by_mad)(const SAMPLE *sorted,
     }
     for (size_t l = 0; l < LANES; l++)
         singles[n_singles + l] = (struct NAME(single)){0, 0};
-    return NAME(settle_singles)(sorted, n, rule, singles, n_singles, open, n_open, least, most, s);
+    return NAME(settle_singles)(sorted, n, how, singles, n_singles, open, n_open, least, most, s);
 }

@@ -4,6 +4,62 @@
  * x[0..count), of which a range is kept: [from, to).  After them come LANES infinities.
  */
 
+/* How samples are rejected, as all that rejects asks for it.  A method is looked at here
+ * alone; what it does is in what it is called `by`:
+ *
+ * by_rank       the lowest and the highest are dropped (reject_extremes());
+ * by_deviation  bounds are in standard deviations of what is still inside, and where rounding
+ *               decides, astropy's order of additions does;
+ * by_error      bounds are in median ERR of all samples;
+ * by_distance   bounds are in scaled median absolute deviations of what is still inside.
+ *
+ * None of them: nothing is rejected. */
+struct rejection {
+    int by_rank, by_deviation, by_error, by_distance;
+    double lower, upper;
+    long maxiters;
+    int about_mean;
+    long n_extremes, min_keep;
+};
+
+static inline struct rejection
+rejection_of(const struct offsky_rule *rule, int has_errors)
+{
+    struct rejection how = {
+        .lower = rule->lower,
+        .upper = rule->upper,
+        .maxiters = rule->maxiters,
+        .about_mean = rule->about_mean,
+        .n_extremes = rule->n_extremes,
+        .min_keep = rule->min_keep,
+    };
+    if (rule->maxiters == 0)
+        return how;
+    switch (rule->method) {
+    case OFFSKY_NONE:
+        break;
+    case OFFSKY_SIGMA:
+        how.by_deviation = 1;
+        break;
+    case OFFSKY_ERROR:
+        how.by_error = has_errors;
+        break;
+    case OFFSKY_MAD:
+        how.by_distance = 1;
+        break;
+    case OFFSKY_MINMAX:
+        how.by_rank = 1;
+        break;
+    }
+    return how;
+}
+
+static inline int
+rejects(const struct rejection *how)
+{
+    return how->by_rank | how->by_deviation | how->by_error | how->by_distance;
+}
+
 /* The standard deviation of Gaussian noise in median absolute deviations. */
 static const double mad_to_sigma = 1.482602218505602;
 
@@ -82,10 +138,10 @@ mad_of(const double *x, long count)
 
 /* Bounds about a centre; NaN, of no deviation times no bound, excludes nothing. */
 static inline void
-set_bounds(const struct offsky_rule *rule, double centre, double scale, double *low, double *high)
+set_bounds(const struct rejection *how, double centre, double scale, double *low, double *high)
 {
-    *low = centre - rule->lower * scale;
-    *high = centre + rule->upper * scale;
+    *low = centre - how->lower * scale;
+    *high = centre + how->upper * scale;
     if (isnan(*low))
         *low = -no_bound;
     if (isnan(*high))
@@ -115,10 +171,10 @@ find_inside(const double *x, long count, double low, double high, long *from, lo
 
 /* The finite one of both thresholds that is larger. */
 static inline double
-widest(const struct offsky_rule *rule)
+widest(const struct rejection *how)
 {
-    const double lower = rule->lower < no_bound ? rule->lower : 0.0;
-    const double upper = rule->upper < no_bound ? rule->upper : 0.0;
+    const double lower = how->lower < no_bound ? how->lower : 0.0;
+    const double upper = how->upper < no_bound ? how->upper : 0.0;
     return lower > upper ? lower : upper;
 }
 
@@ -128,19 +184,19 @@ static int
 settle_about_median(const double *x,
                     long count,
                     double scale,
-                    const struct offsky_rule *rule,
+                    const struct rejection *how,
                     struct range *kept)
 {
     const double largest = -x[0] > x[count - 1] ? -x[0] : x[count - 1];
-    const double unsure = bound_uncertainty(widest(rule)) * (double)count * largest;
+    const double unsure = bound_uncertainty(widest(how)) * (double)count * largest;
     long first = 0, last = count;
     for (long pass = 1;; pass++) {
         double low, high;
         kept->centre = middle_of(x + first, last - first);
-        set_bounds(rule, kept->centre, scale, &low, &high);
+        set_bounds(how, kept->centre, scale, &low, &high);
         long from, to;
         find_inside(x, count, low, high, &from, &to);
-        if (rule->method == OFFSKY_SIGMA &&
+        if (how->by_deviation &&
             ((from > 0 && low - x[from - 1] <= unsure) ||
              (from < count && x[from] - low <= unsure) ||
              (to > 0 && high - x[to - 1] <= unsure) || (to < count && x[to] - high <= unsure)))
@@ -150,13 +206,13 @@ settle_about_median(const double *x,
 
         from = from > first ? from : first;
         to = to < last ? to : last;
-        if ((from == first && to == last) || from >= to || pass == rule->maxiters)
+        if ((from == first && to == last) || from >= to || pass == how->maxiters)
             return 1;
         first = from;
         last = to;
-        if (rule->method == OFFSKY_MAD) {
+        if (how->by_distance) {
             scale = mad_of(x + first, last - first);
-        } else if (rule->method == OFFSKY_SIGMA) {
+        } else if (how->by_deviation) {
             const double n = (double)(last - first);
             const double mean = strands(x + first, last - first, 0, 0.0) / n;
             scale = sqrt(strands(x + first, last - first, 1, mean) / n);
@@ -171,7 +227,7 @@ settle_about_mean(const double *x,
                   double *in_order,
                   long count,
                   double scale,
-                  const struct offsky_rule *rule,
+                  const struct rejection *how,
                   struct range *kept)
 {
     long first = 0, last = count, n = count;
@@ -182,17 +238,17 @@ settle_about_mean(const double *x,
         mean /= (double)n;
         for (long i = 0; i < n; i++)
             square += (in_order[i] - mean) * (in_order[i] - mean);
-        if (rule->method == OFFSKY_SIGMA)
+        if (how->by_deviation)
             scale = sqrt(square / (double)n);
-        else if (rule->method == OFFSKY_MAD)
+        else if (how->by_distance)
             scale = mad_of(x + first, last - first);
-        set_bounds(rule, mean, scale, &low, &high);
+        set_bounds(how, mean, scale, &low, &high);
         kept->centre = mean;
         find_inside(x, count, low, high, &kept->from, &kept->to);
 
         const long from = kept->from > first ? kept->from : first;
         const long to = kept->to < last ? kept->to : last;
-        if ((from == first && to == last) || from >= to || pass == rule->maxiters)
+        if ((from == first && to == last) || from >= to || pass == how->maxiters)
             return;
         first = from;
         last = to;
@@ -207,9 +263,9 @@ settle_about_mean(const double *x,
 /* Where fewer than min_keep are left, keep those nearest to the centre; of two as near,
  * the lower.  The two about a median are as near: compared thus, rounding agrees. */
 static void
-keep_nearest(const double *x, long count, const struct offsky_rule *rule, struct range *kept)
+keep_nearest(const double *x, long count, const struct rejection *how, struct range *kept)
 {
-    const long n = rule->min_keep < count ? rule->min_keep : count;
+    const long n = how->min_keep < count ? how->min_keep : count;
     if (kept->to - kept->from >= n)
         return;
     kept->from = 0;

@@ -48,8 +48,8 @@ NAME(find_deviations)(const SAMPLE *samples, size_t n, double *scale, double *me
 {
     struct sums sums;
     double count[WIDTH];
-    for (size_t p = 0; p < WIDTH; p += LANES)
-        NAME(add_up)(samples, NULL, n, &sums, p);
+    for (size_t p = 0; p < WIDTH; p += NAME(per_vector))
+        NAME(add_up)(samples, NULL, n, 0, &sums, p);
     for (size_t p = 0; p < WIDTH; p++)
         count[p] = (double)sums.n_kept[p];
     for (size_t p = 0; p < WIDTH; p += LANES) {
@@ -77,12 +77,12 @@ NAME(find_deviations)(const SAMPLE *samples, size_t n, double *scale, double *me
 static NEVER_INLINE size_t
 NAME(find_far)(const SAMPLE *samples,
                size_t n,
-               const struct offsky_rule *rule,
+               const struct rejection *how,
                const double *scale,
                const double *mean,
                uint16_t *open)
 {
-    const double uncertainty = bound_uncertainty(widest(rule)) * (double)n + 2.0 * (double)FLT_EPSILON;
+    const double uncertainty = bound_uncertainty(widest(how)) * (double)n + 2.0 * (double)FLT_EPSILON;
     SAMPLE x_min[WIDTH], x_max[WIDTH], low[WIDTH], high[WIDTH];
     SAMPLE_BITS count[WIDTH], is_open[WIDTH];
 
@@ -90,7 +90,7 @@ NAME(find_far)(const SAMPLE *samples,
     for (size_t p = 0; p < WIDTH; p++) {
         const double least = (double)x_min[p], most = (double)x_max[p];
         const double largest = -least > most ? -least : most;
-        const double below = rule->lower * scale[p], above = rule->upper * scale[p];
+        const double below = how->lower * scale[p], above = how->upper * scale[p];
         const double unsure_low = uncertainty * (largest + above) + (double)FLT_TRUE_MIN;
         const double unsure_high = uncertainty * (largest + below) + (double)FLT_TRUE_MIN;
         low[p] = (SAMPLE)(above < HUGE_VAL ? most - above + unsure_low : -HUGE_VAL);
@@ -192,7 +192,7 @@ NAME(set_range)(SAMPLE *samples,
 
 /* Settle what is kept of one pixel, given its sorted column x[0..count). */
 ALWAYS_INLINE void
-NAME(settle_pixel_by)(const struct offsky_rule *rule,
+NAME(settle_pixel_by)(const struct rejection *how,
                       SAMPLE *samples,
                       size_t n,
                       const double *x,
@@ -205,24 +205,24 @@ NAME(settle_pixel_by)(const struct offsky_rule *rule,
 {
     struct range kept = {0, count, 0.0};
     const int plain =
-        rule->method != OFFSKY_SIGMA || NAME(plain)((SAMPLE)x[0], (SAMPLE)x[count - 1]);
+        !how->by_deviation || NAME(plain)((SAMPLE)x[0], (SAMPLE)x[count - 1]);
     if (x[0] == x[count - 1])
         return;
-    if (rule->about_mean || !plain || !settle_about_median(x, count, scale, rule, &kept)) {
+    if (how->about_mean || !plain || !settle_about_median(x, count, scale, how, &kept)) {
         long there = 0;
         for (size_t r = 0; r < n; r++)
             if (samples[r * WIDTH] == samples[r * WIDTH])
                 in_order[there++] = (double)samples[r * WIDTH];
-        if (rule->about_mean) {
-            settle_about_mean(x, in_order, count, scale, rule, &kept);
+        if (how->about_mean) {
+            settle_about_mean(x, in_order, count, scale, how, &kept);
         } else {
             double from, to;
-            kept.centre = bounds_in_reference_order(in_order, count, rule->lower, rule->upper,
-                                                    rule->maxiters, &from, &to);
+            kept.centre = bounds_in_reference_order(in_order, count, how->lower, how->upper,
+                                                    how->maxiters, &from, &to);
             find_inside(x, count, from, to, &kept.from, &kept.to);
         }
     }
-    keep_nearest(x, count, rule, &kept);
+    keep_nearest(x, count, how, &kept);
     NAME(set_range)(samples, n, x, count, &kept, low, high, n_rejected);
 }
 
@@ -231,7 +231,7 @@ static NEVER_INLINE void
 NAME(reject_outside)(SAMPLE *samples,
                      const SAMPLE *errors,
                      size_t n,
-                     const struct offsky_rule *rule,
+                     const struct rejection *how,
                      int64_t *n_rejected,
                      const struct average_scratch *s)
 {
@@ -240,26 +240,26 @@ NAME(reject_outside)(SAMPLE *samples,
     uint16_t open[WIDTH + BATCH];
     size_t n_open;
     SAMPLE *sorted = s->sorted;
-    const double *about = rule->about_mean ? mean : NULL;
+    const double *about = how->about_mean ? mean : NULL;
     for (size_t p = 0; p < WIDTH; p++) {
         low[p] = -(SAMPLE)HUGE_VAL;
         high[p] = (SAMPLE)HUGE_VAL;
     }
-    if (rule->method == OFFSKY_SIGMA || rule->about_mean)
+    if (how->by_deviation || how->about_mean)
         NAME(find_deviations)(samples, n, scale, mean);
-    if (rule->method == OFFSKY_MAD) {
+    if (how->by_distance) {
         NAME(sort_tile)(samples, n, sorted);
-        n_open = NAME(find_far_by_mad)(sorted, n, rule, scale, about, open, low, high, s);
+        n_open = NAME(find_far_by_mad)(sorted, n, how, scale, about, open, low, high, s);
     } else {
-        if (rule->method == OFFSKY_ERROR)
+        if (how->by_error)
             NAME(find_median_errors)(samples, errors, n, sorted, scale);
-        n_open = NAME(find_far)(samples, n, rule, scale, about, open);
+        n_open = NAME(find_far)(samples, n, how, scale, about, open);
     }
     memset(open + n_open, 0, BATCH * sizeof *open); /* any pixel fills up the last batch */
 
     for (size_t first = 0; first < n_open; first += BATCH) {
         const size_t used = n_open - first < BATCH ? n_open - first : BATCH;
-        if (rule->method != OFFSKY_MAD) {
+        if (!how->by_distance) {
             NAME(gather_columns)(samples, n, open + first, sorted);
             NAME(sort_columns)(sorted, n, BATCH);
         }
@@ -267,8 +267,8 @@ NAME(reject_outside)(SAMPLE *samples,
          * slow to read as a vector. */
         const size_t length = n + LANES;
         for (size_t b = 0; b < used; b++) {
-            const SAMPLE *from = rule->method == OFFSKY_MAD ? sorted + open[first + b] : sorted + b;
-            const size_t stride = rule->method == OFFSKY_MAD ? WIDTH : BATCH;
+            const SAMPLE *from = how->by_distance ? sorted + open[first + b] : sorted + b;
+            const size_t stride = how->by_distance ? WIDTH : BATCH;
             for (size_t r = 0; r < n; r++)
                 s->columns[b * length + r] = (double)from[r * stride];
             for (size_t r = n; r < length; r++)
@@ -280,11 +280,11 @@ NAME(reject_outside)(SAMPLE *samples,
             long count = (long)n;
             while (count > 0 && column[count - 1] == HUGE_VAL)
                 count--;
-            if (count == 0 || (rule->method == OFFSKY_ERROR && scale[p] == HUGE_VAL))
+            if (count == 0 || (how->by_error && scale[p] == HUGE_VAL))
                 continue;
-            if (rule->method == OFFSKY_MAD && count != (long)n)
+            if (how->by_distance && count != (long)n)
                 scale[p] = mad_of(column, count);
-            NAME(settle_pixel_by)(rule, samples + p, n, column, count, scale[p], s->in_order,
+            NAME(settle_pixel_by)(how, samples + p, n, column, count, scale[p], s->in_order,
                                   &low[p], &high[p], n_rejected);
         }
     }
@@ -295,7 +295,7 @@ NAME(reject_outside)(SAMPLE *samples,
 static NEVER_INLINE void
 NAME(reject_extremes)(SAMPLE *samples,
                       size_t n,
-                      const struct offsky_rule *rule,
+                      const struct rejection *how,
                       int64_t *n_rejected,
                       const struct average_scratch *s)
 {
@@ -306,9 +306,9 @@ NAME(reject_extremes)(SAMPLE *samples,
     NAME(sort_tile)(samples, n, s->sorted);
     for (size_t p = 0; p < WIDTH; p++) {
         const long there = (long)count[p];
-        const long least = rule->min_keep > 1 ? rule->min_keep : 1;
+        const long least = how->min_keep > 1 ? how->min_keep : 1;
         const long most = there > least ? (there - least) / 2 : 0;
-        const long first = rule->n_extremes < most ? rule->n_extremes : most;
+        const long first = how->n_extremes < most ? how->n_extremes : most;
         const long last = there > 0 ? there - first - 1 : 0;
         low[p] = sorted[first * WIDTH + (long)p];
         high[p] = sorted[last * WIDTH + (long)p];

@@ -20,7 +20,7 @@
 
 /* Pixels in one tile: a multiple of 32, for loops without a remainder, but no power of
  * two, which would put a whole column into a few sets of the first-level cache. */
-enum { WIDTH = 352 };
+enum { WIDTH = 736 };
 
 /* Pixels sorted side by side. */
 enum { BATCH = 16 };
@@ -98,17 +98,74 @@ read_flags(const struct offsky_plane *plane, const uint32_t *from)
     return (plane->swap ? swapped(v) : v) ^ plane->flip;
 }
 
+/* OR the flags of `n` exposures into those of a row; `n` and `swap` are constants. */
+ALWAYS_INLINE void
+or_flags(const struct offsky_plane *planes,
+         size_t n,
+         int swap,
+         size_t start,
+         size_t count,
+         uint32_t *restrict dq)
+{
+    size_t p = 0;
+    for (; p + flags_per_vector <= count; p += flags_per_vector) {
+        flags_vector all;
+        memcpy(&all, dq + p, sizeof all);
+        for (size_t r = 0; r < n; r++) {
+            flags_vector v;
+            memcpy(&v, (const uint32_t *)planes[r].pixels + start + p, sizeof v);
+            all |= (swap ? swapped(v) : v) ^ planes[r].flip;
+        }
+        memcpy(dq + p, &all, sizeof all);
+    }
+    for (; p < count; p++)
+        for (size_t r = 0; r < n; r++)
+            dq[p] |= read_flag(&planes[r], (const uint32_t *)planes[r].pixels + start + p);
+}
+
+/* The DQ of many exposures combined, a few at a time: hardware reads ahead of as many places
+ * as that, not of a hundred. */
+static NEVER_INLINE void
+store_many_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32_t *dq)
+{
+    enum { AT_ONCE = 4 };
+    const size_t n = stack->n_exposures;
+    memset(dq, 0, count * sizeof *dq);
+    for (size_t r = 0; r < n;) {
+        const struct offsky_plane *planes = stack->dq + r;
+        size_t alike = 0; /* exposures of one byte order, all with flags */
+        while (alike < AT_ONCE && r + alike < n && planes[alike].pixels &&
+               planes[alike].swap == planes->swap) {
+            prefetch((const uint32_t *)planes[alike].pixels + start + WIDTH,
+                     WIDTH * sizeof(uint32_t));
+            alike++;
+        }
+        if (alike == AT_ONCE && planes->swap)
+            or_flags(planes, AT_ONCE, 1, start, count, dq);
+        else if (alike == AT_ONCE)
+            or_flags(planes, AT_ONCE, 0, start, count, dq);
+        else
+            for (size_t i = 0; i < alike; i++)
+                or_flags(planes + i, 1, planes->swap, start, count, dq);
+        r += alike ? alike : 1;
+    }
+}
+
 /* The DQ of all exposures combined. */
 ALWAYS_INLINE void
 store_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32_t *dq)
 {
-    enum { STEP = 2 * flags_per_vector };
+    enum { STEP = 2 * flags_per_vector, MANY = 12 };
     size_t p = 0;
-    for (size_t r = 0; stack->dq && r < stack->n_exposures; r++)
+    if (stack->n_exposures > MANY) {
+        store_many_flags(stack, start, count, dq);
+        return;
+    }
+    for (size_t r = 0; r < stack->n_exposures; r++)
         if (stack->dq[r].pixels)
             prefetch((const uint32_t *)stack->dq[r].pixels + start + WIDTH,
                      WIDTH * sizeof(uint32_t));
-    for (; stack->dq && p + STEP <= count; p += STEP) {
+    for (; p + STEP <= count; p += STEP) {
         flags_vector low = {0}, high = {0};
         for (size_t r = 0; r < stack->n_exposures; r++) {
             const struct offsky_plane *plane = &stack->dq[r];
@@ -123,7 +180,7 @@ store_flags(const struct offsky_stack *stack, size_t start, size_t count, uint32
     }
     for (; p < count; p++) {
         dq[p] = 0;
-        for (size_t r = 0; stack->dq && r < stack->n_exposures; r++)
+        for (size_t r = 0; r < stack->n_exposures; r++)
             if (stack->dq[r].pixels)
                 dq[p] |= read_flag(&stack->dq[r], (const uint32_t *)stack->dq[r].pixels + start + p);
     }

@@ -104,30 +104,44 @@ NAME(load_samples)(const struct offsky_stack *stack,
                                 result->n_masked);
 }
 
-/* Sums over all samples of LANES pixels, in the order of the exposures.  `errors` may be
- * NULL. */
-ALWAYS_INLINE void
-NAME(add_up)(const SAMPLE *samples, const SAMPLE *errors, size_t n, struct sums *sums, size_t p)
+/* Sums over the samples of one vector of pixels that are there, in the order of the
+ * exposures; returns the sum of their squares if that is wanted.  `errors` (NULL for none)
+ * and `squares` are constants. */
+ALWAYS_INLINE NAME(wide)
+NAME(add_up)(const SAMPLE *samples,
+             const SAMPLE *errors,
+             size_t n,
+             int squares,
+             struct sums *sums,
+             size_t p)
 {
-    f64_lanes sci = {0.0}, variance = {0.0};
-    i64_lanes n_kept = {0}, n_err = {0};
+    NAME(wide) sci = NAME(zero)(), square = NAME(zero)(), variance = NAME(zero)();
+    NAME(bits) n_kept = {0}, n_err = {0};
     for (size_t r = 0; r < n; r++) {
-        const f64_lanes x = NAME(read)(samples + r * WIDTH + p);
-        const i64_lanes there = x == x;
-        sci += where(there, x);
+        NAME(vector) v;
+        memcpy(&v, samples + r * WIDTH + p, sizeof v);
+        const NAME(bits) there = v == v;
+        const NAME(wide) x = NAME(widen)((NAME(vector))((NAME(bits))v & there));
+        sci = NAME(plus)(sci, x);
         n_kept -= there;
+        if (squares)
+            square = NAME(plus_square)(square, x);
         if (errors) {
-            const f64_lanes e = NAME(read)(errors + r * WIDTH + p);
-            const i64_lanes known = (e == e) & there;
-            const f64_lanes err = where(known, e);
-            variance += err * err;
+            NAME(vector) e;
+            memcpy(&e, errors + r * WIDTH + p, sizeof e);
+            const NAME(bits) known = (e == e) & there;
+            variance = NAME(plus_square)(
+                variance, NAME(widen)((NAME(vector))((NAME(bits))e & known)));
             n_err -= known;
         }
     }
-    memcpy(sums->sci + p, &sci, sizeof sci);
-    memcpy(sums->variance + p, &variance, sizeof variance);
-    store_counts(n_kept, sums->n_kept + p);
-    store_counts(n_err, sums->n_err + p);
+    NAME(store_wide)(sums->sci + p, sci);
+    NAME(store_wide)(sums->variance + p, variance);
+    for (size_t l = 0; l < NAME(per_vector); l++) {
+        sums->n_kept[p + l] = (int32_t)n_kept[l];
+        sums->n_err[p + l] = (int32_t)n_err[l];
+    }
+    return square;
 }
 
 /* Whether more than half of `count` samples are at least `low`, and more than half at most
@@ -164,27 +178,160 @@ NAME(gather_columns)(const SAMPLE *samples, size_t n, const uint16_t *places, SA
         columns[i] = columns[i] == columns[i] ? columns[i] : (SAMPLE)HUGE_VAL;
 }
 
+/* Put the smaller of two vectors first. */
+ALWAYS_INLINE void
+NAME(exchange)(NAME(vector) *a, NAME(vector) *b)
+{
+    const NAME(vector) least = NAME(smaller)(*a, *b);
+    *b = NAME(larger)(*b, *a);
+    *a = least;
+}
+
+ALWAYS_INLINE NAME(vector)
+NAME(take)(const SAMPLE *from)
+{
+    NAME(vector) v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+ALWAYS_INLINE void
+NAME(put)(SAMPLE *to, NAME(vector) v)
+{
+    memcpy(to, &v, sizeof v);
+}
+
+/* Compare `rows` rows with those `apart` rows on. */
+ALWAYS_INLINE void
+NAME(exchange_rows)(SAMPLE *low, size_t rows, size_t apart, size_t width)
+{
+    for (size_t i = 0; i < rows * width; i += NAME(per_vector)) {
+        NAME(vector) a = NAME(take)(low + i), b = NAME(take)(low + apart * width + i);
+        NAME(exchange)(&a, &b);
+        NAME(put)(low + i, a);
+        NAME(put)(low + apart * width + i, b);
+    }
+}
+
+/* The merging steps `2 apart` and `apart` of a block of rows, of which the first step, with
+ * rows half the block apart, is over: both in one reading.  Row k is `apart` rows after row
+ * k - 1; of the first step rows 4q + 2 and 4q + 4 are compared, and 4q + 3 and 4q + 5, of the
+ * second step 2q + 1 and 2q + 2.  `whole` rows of the block are there. */
+ALWAYS_INLINE void
+NAME(merge_twice)(SAMPLE *block, size_t whole, size_t apart, size_t n_steps, size_t width)
+{
+    const size_t stride = apart * width;
+    const NAME(vector) nothing = (NAME(vector)){0} + (SAMPLE)HUGE_VAL;
+    for (size_t row = 0; row < apart && row + apart < whole; row++)
+        for (size_t i = 0; i < width; i += NAME(per_vector)) {
+            SAMPLE *at = block + row * width + i + stride;
+            size_t place = row + apart; /* the row that is carried */
+            NAME(vector) carried = NAME(take)(at);
+            for (size_t q = 0; q < n_steps && place + apart < whole; q++) {
+                const int third = place + 2 * apart < whole, fourth = place + 3 * apart < whole;
+                const int fifth = place + 4 * apart < whole;
+                NAME(vector) b = NAME(take)(at + stride);
+                NAME(vector) c = third ? NAME(take)(at + 2 * stride) : nothing;
+                NAME(vector) d = fourth ? NAME(take)(at + 3 * stride) : nothing;
+                NAME(vector) e = fifth ? NAME(take)(at + 4 * stride) : nothing;
+                NAME(exchange)(&b, &d);
+                NAME(exchange)(&c, &e);
+                NAME(exchange)(&carried, &b);
+                NAME(exchange)(&c, &d);
+                NAME(put)(at, carried);
+                NAME(put)(at + stride, b);
+                if (third)
+                    NAME(put)(at + 2 * stride, c);
+                if (fourth)
+                    NAME(put)(at + 3 * stride, d);
+                carried = e;
+                at += 4 * stride;
+                place += 4 * apart;
+                if (!fifth)
+                    break;
+            }
+            if (place < whole) {
+                if (place + apart < whole) {
+                    NAME(vector) last = NAME(take)(at + stride);
+                    NAME(exchange)(&carried, &last);
+                    NAME(put)(at + stride, last);
+                }
+                NAME(put)(at, carried);
+            }
+        }
+}
+
+/* The first two steps of merging two sorted runs of `run` rows: rows run apart, then half
+ * as much. */
+ALWAYS_INLINE void
+NAME(merge_first)(SAMPLE *block, size_t whole, size_t run, size_t width)
+{
+    const size_t half = run / 2, stride = half * width;
+    for (size_t row = 0; row < half && row + 2 * half < whole; row++)
+        for (size_t i = 0; i < width; i += NAME(per_vector)) {
+            SAMPLE *at = block + row * width + i;
+            const int fourth = row + 3 * half < whole;
+            NAME(vector) a = NAME(take)(at), b = NAME(take)(at + stride);
+            NAME(vector) c = NAME(take)(at + 2 * stride);
+            NAME(exchange)(&a, &c);
+            if (fourth) {
+                NAME(vector) d = NAME(take)(at + 3 * stride);
+                NAME(exchange)(&b, &d);
+                NAME(put)(at + 3 * stride, d);
+            }
+            NAME(exchange)(&b, &c);
+            NAME(put)(at, a);
+            NAME(put)(at + stride, b);
+            NAME(put)(at + 2 * stride, c);
+        }
+}
+
+/* Sort four rows, or as many as there are. */
+ALWAYS_INLINE void
+NAME(sort_four)(SAMPLE *rows, size_t whole, size_t width)
+{
+    if (whole >= 4)
+        for (size_t i = 0; i < width; i += NAME(per_vector)) {
+            SAMPLE *at = rows + i;
+            NAME(vector) a = NAME(take)(at), b = NAME(take)(at + width);
+            NAME(vector) c = NAME(take)(at + 2 * width), d = NAME(take)(at + 3 * width);
+            NAME(exchange)(&a, &b);
+            NAME(exchange)(&c, &d);
+            NAME(exchange)(&a, &c);
+            NAME(exchange)(&b, &d);
+            NAME(exchange)(&b, &c);
+            NAME(put)(at, a);
+            NAME(put)(at + width, b);
+            NAME(put)(at + 2 * width, c);
+            NAME(put)(at + 3 * width, d);
+        }
+    if (whole == 2 || whole == 3)
+        NAME(exchange_rows)(rows, 1, 1, width);
+    if (whole == 3) {
+        NAME(exchange_rows)(rows, 1, 2, width);
+        NAME(exchange_rows)(rows + width, 1, 1, width);
+    }
+}
+
 /* Sort `width` columns: the same compare-exchanges for all, whatever their values.
  * Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, 5.2.2,
- * algorithm M); those of one block are of consecutive rows.  Of two equal samples each
- * comes out once, also of zeros of both signs. */
+ * algorithm M), two steps of it at a time, since reading and writing rows takes longer than
+ * comparing them.  Of two equal samples each comes out once, also of zeros of both signs. */
 ALWAYS_INLINE void
 NAME(sort_columns)(SAMPLE *columns, size_t n, size_t width)
 {
-    for (size_t merge = 1; merge < n; merge *= 2)
-        for (size_t apart = merge; apart >= 1; apart /= 2)
-            for (size_t block = apart % merge; block + apart < n; block += 2 * apart) {
-                if ((block ^ (block + apart)) >= 2 * merge)
-                    continue;
-                const size_t rows = block + 2 * apart <= n ? apart : n - apart - block;
-                SAMPLE *low = columns + block * width, *high = low + apart * width;
-                for (size_t i = 0; i < rows * width; i += NAME(per_vector)) {
-                    NAME(vector) a, b;
-                    memcpy(&a, low + i, sizeof a);
-                    memcpy(&b, high + i, sizeof b);
-                    const NAME(vector) least = NAME(smaller)(a, b), most = NAME(larger)(b, a);
-                    memcpy(low + i, &least, sizeof least);
-                    memcpy(high + i, &most, sizeof most);
-                }
-            }
+    for (size_t first = 0; first < n; first += 4)
+        NAME(sort_four)(columns + first * width, n - first < 4 ? n - first : 4, width);
+    for (size_t run = 4; run < n; run *= 2)
+        for (size_t first = 0; first + run < n; first += 2 * run) {
+            SAMPLE *block = columns + first * width;
+            const size_t whole = n - first < 2 * run ? n - first : 2 * run;
+            NAME(merge_first)(block, whole, run, width);
+            size_t apart = run / 4;
+            for (; apart >= 2; apart /= 4)
+                NAME(merge_twice)(block, whole, apart / 2, run / apart - 1, width);
+            if (apart == 1)
+                for (size_t row = 1; row + 1 < whole; row += 2)
+                    NAME(exchange_rows)(block + row * width, 1, 1, width);
+        }
 }
