@@ -21,6 +21,7 @@ from offsky.io.fits_header import BLOCK, plain_cards
 from offsky.io.fits_layout import read_layout
 from offsky.io.source import open_source
 from offsky.testing import write_exposure
+from offsky.values.exposure import Wanted
 from offsky.values.metadata import KEYWORDS
 
 STRUCTURE = [
@@ -153,7 +154,12 @@ def exposure_of(path: Path) -> Any:
     """Return what an exposure's headers say, or the message of a refusal."""
     try:
         with FitsExposure(path) as exposure:
-            return exposure.shape, exposure.metadata, exposure.row_bytes, exposure.missing
+            return (
+                exposure.shape,
+                exposure.metadata,
+                exposure.row_bytes(Wanted()),
+                exposure.missing,
+            )
     except ExposureError as error:
         return str(error)
 

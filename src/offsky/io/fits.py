@@ -6,6 +6,7 @@ unusual arrays are read through astropy itself.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -304,7 +305,11 @@ class FitsExposure:
     def _hdu(self, extent: Extent) -> Any:
         """Return astropy's object for an array that takes more than reading bytes."""
         if self._hdus is None:
-            self._hdus = fits.open(self.source.view(), mode="readonly", memmap=False)
+            with warnings.catch_warnings():
+                # Missing padding has been told.
+                warnings.simplefilter("ignore")
+                self._hdus = fits.open(self.source.view(), mode="readonly", memmap=False)
+                len(self._hdus)  # to its end
         try:
             return self._hdus[self.extents.index(extent)]
         except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as error:
@@ -373,6 +378,11 @@ class FitsExposure:
                 found.append(None if reader is None else reader.read_rows(first, last, scratch))
         self.source.read(spans)
         return found
+
+    def raw_header(self, number: int) -> bytes:
+        """Return the blocks of a unit's header as they are in the file."""
+        extent = self.extents[number]
+        return self.source.peek(extent.header_start, extent.data_start - extent.header_start)
 
     @property
     def header(self) -> fits.Header:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.io.fits.verify import VerifyError
 
 from offsky.io.cards import InputRecord, Provenance, now, printable
 from offsky.io.fits import FitsExposure
@@ -77,7 +78,9 @@ def _primary(
     filename: str, provenance: Provenance, header: fits.Header | None, metadata: Metadata
 ) -> fits.PrimaryHDU:
     """Return the primary extension."""
-    primary = fits.PrimaryHDU(header=None if header is None else header.copy())
+    if header is not None:
+        header = fits.Header([card for card in header.copy().cards if _can_be_written(card)])
+    primary = fits.PrimaryHDU(header=header)
     for key in _NOT_INHERITED:
         primary.header.remove(key, ignore_missing=True, remove_all=True)
     for name, key in KEYWORDS.items():
@@ -94,6 +97,17 @@ def _primary(
     for line in provenance.history():
         primary.header.add_history(line)
     return primary
+
+
+def _can_be_written(card: fits.Card) -> bool:
+    """Tell whether astropy can write a card that it has read; some with odd letters it cannot."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            fits.Header([card]).tostring()
+        except (ValueError, TypeError, VerifyError):
+            return False
+    return True
 
 
 def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:

@@ -12,11 +12,11 @@ from pathlib import Path
 from threading import Lock, local
 
 import numpy as np
-from astropy.io import fits
 
 from offsky.arrays import Array
 from offsky.io.fits import FitsExposure, RawArray
 from offsky.io.fits_header import BLOCK
+from offsky.io.fits_verbatim import NewHeader
 from offsky.io.source import write_exactly
 from offsky.subtraction import PLAIN, Subtracted, Subtraction, TargetRows, subtract_rows
 from offsky.values.average import ClippedMean
@@ -45,7 +45,7 @@ class FitsCopy:
         The target, what changes stored as plain arrays (`can_copy`).
     path : Path
         An existing file to fill.
-    header : astropy.io.fits.Header
+    header : NewHeader
         The new primary header. Values may still change until `finish`, the number
         of cards may not.
     how : Subtraction or None
@@ -53,13 +53,13 @@ class FitsCopy:
     """
 
     def __init__(
-        self, target: FitsExposure, path: Path, header: fits.Header, how: Subtraction | None
+        self, target: FitsExposure, path: Path, header: NewHeader, how: Subtraction | None
     ) -> None:
         self._target = target
         self._how = how or PLAIN
         self._owned = {} if how is None else _owned_by(target, how)
         self._header = header
-        self._header_bytes = len(_card_bytes(header))
+        self._header_bytes = len(header.tobytes())
         self._file = path.open("r+b", buffering=0)
         self._spans: list[tuple[int, int, int]] = []  # source, destination, length
         self._headers: list[tuple[int, bytes]] = []
@@ -81,7 +81,8 @@ class FitsCopy:
                 header = extent.header.copy()
                 for key in _CHECKSUMS:
                     header.remove(key, ignore_missing=True)
-                cards = _card_bytes(header)
+                raw = self._target.raw_header(i)
+                cards = NewHeader(header, raw, _CHECKSUMS.__contains__).tobytes()
                 self._headers.append((position, cards))
                 position += len(cards)
             else:
@@ -177,7 +178,7 @@ class FitsCopy:
 
     def finish(self) -> None:
         """Write the primary header and close the file."""
-        cards = _card_bytes(self._header)
+        cards = self._header.tobytes()
         if len(cards) != self._header_bytes:
             raise AssertionError("the primary header changed its length after it was laid out")
         write_exactly(self._file.fileno(), cards, 0)
@@ -202,8 +203,3 @@ def _owned_by(target: FitsExposure, how: Subtraction) -> dict[str, RawArray]:
     """Return the arrays that a subtraction changes, by the extensions' names."""
     images = target.images(with_errors=how.changes_errors)
     return {name: each for name, each in images.items() if isinstance(each, RawArray)}
-
-
-def _card_bytes(header: fits.Header) -> bytes:
-    """Return a header as it stands in a file, padded to whole blocks."""
-    return bytes(header.tostring().encode("ascii"))

@@ -93,18 +93,20 @@ def read_layout(source: Source) -> list[Extent]:
     if not extents:
         what = "is empty" if size == 0 else "does not begin as FITS does"
         raise ExposureError(f"{path}: {what}; expected a JWST exposure in FITS")
-    if extents[-1].data_end <= size < end:
-        # Only the padding of the last block is missing, which holds nothing.
+    if size < end:
+        if size != extents[-1].data_end:
+            within = size > extents[-1].data_end
+            where = f" (within the padding of {extents[-1].name})" if within else ""
+            raise ExposureError(
+                f"{path}: the file is cut short{where}, {size} bytes where its headers promise "
+                f"{end}; fetch it again"
+            )
+        # Some tools do not fill the last block. Who cuts a file hardly does so just there.
         log.warning(
             "%s: the last %d bytes of padding are missing; all data are there", path, end - size
         )
         extents[-1] = replace(extents[-1], end=size)
         return extents
-    if size < end:
-        raise ExposureError(
-            f"{path}: the file is cut short, {size} bytes where its headers promise {end}; "
-            "fetch it again"
-        )
     if ahead.peek(end, BLOCK).strip(b"\0 "):
         raise ExposureError(
             f"{path}: the file is damaged or cut short, the last {size - end} bytes are no "

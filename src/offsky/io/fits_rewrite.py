@@ -12,6 +12,8 @@ from astropy.io import fits
 from offsky.arrays import as_flags, as_samples
 from offsky.errors import ExposureError, first_line
 from offsky.io.fits import FitsExposure
+from offsky.io.fits_header import BLOCK, CARD
+from offsky.io.fits_verbatim import NewHeader
 from offsky.subtraction import Subtracted, Subtraction, TargetRows, subtract_rows
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Rows
@@ -26,14 +28,14 @@ class FitsRewrite:
         The target.
     path : Path
         An existing file to fill.
-    header : astropy.io.fits.Header
+    header : NewHeader
         The new primary header.
     how : Subtraction
         How the average will be subtracted.
     """
 
     def __init__(
-        self, target: FitsExposure, path: Path, header: fits.Header, how: Subtraction
+        self, target: FitsExposure, path: Path, header: NewHeader, how: Subtraction
     ) -> None:
         self._name = target.path
         self._path = path
@@ -88,15 +90,39 @@ class FitsRewrite:
         for name, data in self._images.items():
             i = self._hdus.index_of(name)
             self._hdus[i] = _replaced(self._hdus[i], data)
-        self._hdus[0].header = fits.Header.fromstring(self._header.tostring())
+        cards = self._header.tobytes()
+        self._hdus[0].header = _room(self._hdus[0].header, len(cards))
         with warnings.catch_warnings():
             # Oddities of the target are not ours: to mend them is to change the file.
             warnings.simplefilter("ignore")
             self._hdus.writeto(self._path, overwrite=True, output_verify="ignore")
+        with self._path.open("r+b") as file:
+            file.write(cards)
 
     def close(self) -> None:
         """Close the target."""
         self._hdus.close()
+
+
+def _room(header: fits.Header, n_bytes: int) -> fits.Header:
+    """Return a header of so many bytes, to be replaced by another one of this length."""
+    needed = (
+        "SIMPLE",
+        "BITPIX",
+        "NAXIS",
+        "EXTEND",
+        "PCOUNT",
+        "GCOUNT",
+        "BSCALE",
+        "BZERO",
+        "BLANK",
+    )
+    axes = tuple(f"NAXIS{axis + 1}" for axis in range(header["NAXIS"]))
+    room = fits.Header([header.cards[key] for key in (*needed, *axes) if key in header])
+    n_cards = n_bytes // CARD
+    while len(room) < n_cards - BLOCK // CARD + 1:
+        room.append(("COMMENT", "room"), end=True)
+    return room
 
 
 def _replaced(hdu: fits.hdu.base.ExtensionHDU, data: np.ndarray) -> fits.hdu.base.ExtensionHDU:

@@ -1,5 +1,6 @@
 """A subtracted exposure as a file: which writer writes it, and its primary header."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +13,10 @@ from offsky.io.fits import FitsExposure
 from offsky.io.fits_average import set_cards, set_filename
 from offsky.io.fits_copy import FitsCopy, can_copy
 from offsky.io.fits_folded import FoldedHeader
+from offsky.io.fits_header import is_plain_card
 from offsky.io.fits_layout import header_damage_told
 from offsky.io.fits_rewrite import FitsRewrite
+from offsky.io.fits_verbatim import NewHeader
 from offsky.io.model_product import ModelFileWriter
 from offsky.io.names import is_asdf, product_name
 from offsky.io.output import Part, check_output, writing_told
@@ -107,7 +110,7 @@ def named_by_shape(folder: Path, root: str, *, asdf: bool) -> Callable[[Exposure
 class _FitsWriter:
     """A FITS file that is filled: its header, its body, and the file it will be."""
 
-    def __init__(self, part: Part, header: fits.Header, body: FitsCopy | FitsRewrite) -> None:
+    def __init__(self, part: Part, header: NewHeader, body: FitsCopy | FitsRewrite) -> None:
         self._part = part
         self._header = header
         self._body = body
@@ -127,7 +130,7 @@ class _FitsWriter:
     def finish(self, provenance: Provenance | None) -> None:
         """Complete the file."""
         if provenance is not None:
-            set_cards(self._header, provenance)
+            set_cards(self._header.header, provenance)
         with writing_told(self._part.path):
             self._body.finish()
 
@@ -207,7 +210,7 @@ def _fits(target: Exposure) -> FitsExposure:
     return target
 
 
-def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> fits.Header:
+def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> NewHeader:
     """Return the target's primary header as the output will have it.
 
     Only what products change can be set or looked up in it (`FoldedHeader`).
@@ -226,14 +229,26 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
     ExposureError
         If the target's header is damaged so that it cannot be written again.
     """
-    with header_damage_told(target.path):
-        header = FoldedHeader.of(target.extents[0].cards, _is_changed)
-        _changed(header, output, provenance)
-        header.tostring()
+    cards = target.extents[0].cards
+    with header_damage_told(target.path), warnings.catch_warnings():
+        # Oddities of cards that are copied as they are.
+        warnings.simplefilter("ignore")
+        if all(map(_is_left_alone, cards.lines if cards.is_plain else [b""])):
+            header = NewHeader(FoldedHeader.of(cards, _is_changed))
+        else:
+            header = NewHeader(cards.header.copy(), target.raw_header(0), _is_changed)
+        _changed(header.header, output, provenance)
+        header.tobytes()
     return header
 
 
 _CHECKSUMS = ("CHECKSUM", "DATASUM")
+_COMMENTARY = (b"        ", b"COMMENT ", b"HISTORY ", b"CONTINUE")
+
+
+def _is_left_alone(card: bytes) -> bool:
+    """Tell whether astropy writes a card as it was."""
+    return card.startswith(_COMMENTARY) or is_plain_card(card)
 
 
 def _is_changed(keyword: str) -> bool:
