@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from offsky.choices import choose_options
-from offsky.engine.order import Order
+from offsky.engine.order import Order, Progress
 from offsky.errors import ParameterError
 from offsky.io.mask import masks_for
 from offsky.io.model_product import ModelAverage, ModelProduct
@@ -79,6 +79,9 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
     """
 
     spec = spec_of()
+
+    progress: Progress | None = None
+    """Called with the number of rows just done and that of all."""
 
     def process(self, step_input: Any, input_bkg_list: Any = None) -> Any:
         """Subtract the average of background exposures from the target.
@@ -172,7 +175,7 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             masks=masks_for(backgrounds, _named_masks(self.masks), self.mask_dir),
             policy=Policy(force=True, all_or_nothing_tilt=True),
         )
-        result = made(order, self._options(), self.threads, self.memory)
+        result = made(order, self._options(), self.threads, self.memory, self.progress)
         outcome = result.succeeded()
         log.info("%s", outcome)
         if result.combined is not None:

@@ -169,7 +169,7 @@ def _masks_by_name(
     found = {}
     for wanted, mask in masks.items():
         name = os.fspath(wanted) if isinstance(wanted, os.PathLike) else str(wanted)
-        keys = by_name.get(name) or by_name.get(os.path.abspath(name))
+        keys = by_name.get(name) or by_name.get(_absolute(name))
         if not keys:
             shown = [_name_of(each) for each in every.values()]
             more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
@@ -204,7 +204,12 @@ def _names_of(given: Any) -> Iterator[str]:
     """Yield what a user may call an input: its name, or its path from here."""
     yield _name_of(given)
     if isinstance(given, str | os.PathLike):
-        yield os.path.abspath(given)
+        yield _absolute(given)
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """Return a path without dots, its links as they are."""
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _never_changes() -> None:
