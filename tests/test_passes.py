@@ -73,7 +73,9 @@ def test_lists_that_have_nothing_in_common_are_passes_of_their_own() -> None:
 
 def test_another_frame_or_mask_or_order_is_another_average_of_the_same_pass() -> None:
     plain = demand(0, "t", "abc")
-    masked = replace(plain, number=1, members=(replace(plain.members[0], mask=7), *plain.members[1:]))
+    masked = replace(
+        plain, number=1, members=(replace(plain.members[0], mask=7), *plain.members[1:])
+    )
     turned = demand(2, "t", "cba")
     framed = replace(plain, number=3, frame=PART, target=None, saves=True)
     (pass_,) = arrange([plain, masked, turned, framed])

@@ -106,7 +106,13 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             if target.meta.exposure.type in _FROM_REFERENCE:
                 return self._from_reference(step_input, input_bkg_list)
             given = self.bkg_list if input_bkg_list is None else input_bkg_list
-            return self._subtract(target, _listed(members["background"] or given))
+            try:
+                return self._subtract(target, _listed(members["background"] or given))
+            except BaseException:
+                # A file that was opened here is nobody else's to close.
+                if isinstance(members["science"][0], str | os.PathLike):
+                    target.close()
+                raise
 
     def _from_reference(self, step_input: Any, input_bkg_list: Any) -> Any:
         """Call jwst's step, with its own default."""
