@@ -116,7 +116,7 @@ def subtract_file(
         raise OutputError(
             f"{output}: is named for the result and for the average; choose another name for one"
         )
-    name_of = named_by_shape(Path(), product_root(target), asdf=is_asdf(target))
+    name_of = named_by_shape(Path(), product_root(target), target)
     order = Order(
         target=target,
         backgrounds=tuple(backgrounds),
@@ -185,9 +185,8 @@ def subtract_association(
     of_products = masks_of_products([each.backgrounds for each in products], masks or {}, mask_dir)
     orders = []
     for product, own_masks in zip(products, of_products, strict=True):
-        asdf = is_asdf(product.target)
-        saved = folder / combined_name(product.name, asdf=asdf)
-        name_of = named_by_shape(folder, product.name, asdf=asdf)
+        saved = folder / combined_name(product.name, asdf=is_asdf(product.target))
+        name_of = named_by_shape(folder, product.name, product.target)
         orders.append(
             Order(
                 name=product.name,

@@ -10,10 +10,10 @@ from typing import Any
 
 from offsky.errors import ExposureError, ParameterError
 from offsky.io.association import read_association
-from offsky.io.files import open_exposure
+from offsky.io.files import exposure_endings, open_exposure
 from offsky.io.mask import masks_of_products
-from offsky.io.names import is_asdf, product_name, product_root
-from offsky.io.product import FileProduct
+from offsky.io.names import product_name, product_root
+from offsky.io.product import FileProduct, product_ending
 from offsky.options import Options
 from offsky.programme.plan import (
     Plan,
@@ -39,7 +39,6 @@ from offsky.values.exposure import Wanted
 
 log = logging.getLogger(__name__)
 
-_EXPOSURE_ENDINGS = (".fits", ".fits.gz", ".fits.fz", ".asdf")
 # What offsky and the pipeline write from exposures; never their inputs in a folder.
 _PRODUCT_SUFFIXES = ("bsub", "bsubints", "combinedbackground")
 
@@ -143,7 +142,7 @@ def make_plan(
     )
     products = tuple(
         PlannedProduct(
-            product_name(root, _shape(files, choice.target), is_asdf(choice.target)),
+            product_name(root, _shape(files, choice.target), product_ending(choice.target)),
             choice.target,
             choice.backgrounds,
             choice.dropped,
@@ -244,6 +243,7 @@ def _exposures(
 ) -> list[Examined]:
     """Examine all exposures among the inputs, in the order of their paths."""
     found: dict[str, Examined] = {}
+    endings = exposure_endings()
     for path in inputs:
         if not path.is_dir():
             if path.suffix.lower() == ".json":
@@ -254,7 +254,7 @@ def _exposures(
             found[absolute(path)] = files.examine(path)
             continue
         for entry in sorted(path.iterdir()):
-            if not entry.is_file() or not entry.name.lower().endswith(_EXPOSURE_ENDINGS):
+            if not entry.is_file() or not entry.name.lower().endswith(endings):
                 continue
             ending = entry.name.split(".")[0].rpartition("_")[2]
             if entry.name.startswith(".") or ending in _PRODUCT_SUFFIXES:
