@@ -5,6 +5,7 @@ happens inside a pass is counted at the system's own calls, where the files are 
 process.
 """
 
+import errno
 import os
 import re
 import resource
@@ -634,6 +635,30 @@ def test_a_full_disk_keeps_the_older_files(door: Door, scene: Any, folder: Path)
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert isinstance(error, DoorError)
     assert "writing failed" in str(error)
+
+
+@through(READING)
+@pytest.mark.parametrize("number", range(1, 5))
+def test_a_disk_that_fails_at_the_last_flush_keeps_product_and_average(
+    door: Door, scene: Any, folder: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = scene("images")
+    average = folder / "out" / f"{root(jobs[0].target)}_combinedbackground.fits"
+    real, calls = os.fsync, []
+
+    def flush(fd: int) -> None:
+        calls.append(fd)
+        if len(calls) == number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd)
+
+    with kept_as_before(folder / "out", jobs):
+        average.write_bytes(b"an older average")
+        monkeypatch.setattr(os, "fsync", flush)
+        (error,) = door.make_each(jobs, folder / "out", {}, How(overwrite=True, average=True))
+        assert isinstance(error, DoorError)
+        assert "writing failed (No space left on device)" in str(error)
+        assert average.read_bytes() == b"an older average"
 
 
 @through([name for name in EVERY if name != "model"])

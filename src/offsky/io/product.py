@@ -146,6 +146,7 @@ class _FitsWriter:
             set_cards(self._header, provenance)
         with writing_told(self._part.path):
             self._body.finish()
+        self._part.seal()
 
     def publish(self) -> Path:
         """Give the file its name."""
