@@ -129,6 +129,8 @@ def of_center(options: "Options", run: Run, usual: Any) -> str | None:
 
 def of_combine(options: "Options", run: Run, usual: Any) -> str | None:
     """Return why `combine` has no effect; integrations are always combined by their mean."""
+    if not {options.combine, usual} <= {"mean", "median"}:
+        return None
     return "the median of two is their mean" if run.n_backgrounds <= 2 else None
 
 

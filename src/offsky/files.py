@@ -16,7 +16,7 @@ from offsky.engine.make import make
 from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.io.average_product import FileAverage
-from offsky.io.mask import masks_for, own_masks, refuse_unknown
+from offsky.io.mask_choice import masks_for, masks_of_products
 from offsky.io.names import combined_name, is_asdf, product_root
 from offsky.io.product import FileProduct, named_by_shape
 from offsky.options import Options
@@ -116,13 +116,13 @@ def subtract_file(
         raise OutputError(
             f"{output}: is named for the result and for the average; choose another name for one"
         )
-    name_of = named_by_shape(Path(), product_root(target), asdf=is_asdf(target))
+    name_of = named_by_shape(Path(), product_root(target), target)
     order = Order(
         target=target,
         backgrounds=tuple(backgrounds),
         product=FileProduct(output, overwrite=overwrite, name_of=name_of),
         combined=None if combined is None else FileAverage(combined, overwrite=overwrite),
-        masks=found_masks(backgrounds, masks, mask_dir),
+        masks=masks_for(backgrounds, masks, mask_dir),
         policy=Policy(force=force),
     )
     return _made(order, chosen, _limits(threads, memory), progress, started)
@@ -182,13 +182,11 @@ def subtract_association(
     limits = _limits(threads, memory)
     folder = Path(output_directory)
     products = read_association(Path(association_path), allow_outside=allow_outside)
-    refuse_unknown(masks or {}, [path for product in products for path in product.backgrounds])
+    of_products = masks_of_products([each.backgrounds for each in products], masks or {}, mask_dir)
     orders = []
-    for product in products:
-        asdf = is_asdf(product.target)
-        saved = folder / combined_name(product.name, asdf=asdf)
-        name_of = named_by_shape(folder, product.name, asdf=asdf)
-        own = own_masks(masks or {}, product.backgrounds)
+    for product, own_masks in zip(products, of_products, strict=True):
+        saved = folder / combined_name(product.name, asdf=is_asdf(product.target))
+        name_of = named_by_shape(folder, product.name, product.target)
         orders.append(
             Order(
                 name=product.name,
@@ -196,7 +194,7 @@ def subtract_association(
                 backgrounds=tuple(product.backgrounds),
                 product=FileProduct(None, overwrite=overwrite, name_of=name_of),
                 combined=FileAverage(saved, overwrite=overwrite) if save_combined else None,
-                masks=found_masks(product.backgrounds, own, mask_dir),
+                masks=own_masks,
                 policy=Policy(force=force),
             )
         )
@@ -274,23 +272,10 @@ def average_file(
     order = Order(
         backgrounds=tuple(backgrounds),
         combined=FileAverage(Path(output_path), overwrite=overwrite),
-        masks=found_masks(backgrounds, masks, mask_dir),
+        masks=masks_for(backgrounds, masks, mask_dir),
         policy=Policy(force=force),
     )
     return _made(order, chosen, _limits(threads, memory), progress, started)
-
-
-def found_masks(
-    backgrounds: Sequence[Any],
-    masks: Sequence[Any] | Mapping[str, Any],
-    mask_dir: StrPath | None,
-) -> tuple[Any, ...]:
-    """Return the mask of each background file; log how many a folder has."""
-    found = masks_for(backgrounds, masks, mask_dir, name_of=lambda path: Path(path).name)
-    if mask_dir is not None:
-        n_found = sum(mask is not None for mask in found)
-        log.info("%s: masks of %d of %d backgrounds", mask_dir, n_found, len(backgrounds))
-    return found
 
 
 def _limits(threads: int | None, memory: int | str | None) -> Limits:

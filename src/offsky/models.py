@@ -16,9 +16,9 @@ from offsky.engine.make import make
 from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.errors import ParameterError
 from offsky.io.average_product import FileAverage
-from offsky.io.mask import masks_for
+from offsky.io.mask_choice import masks_for
 from offsky.io.model_product import ModelAverage, ModelProduct
-from offsky.io.models import model_name, open_model
+from offsky.io.models import open_model
 from offsky.options import Options
 from offsky.outcome import Outcome, gaps
 from offsky.selection.suitability import Policy
@@ -122,7 +122,7 @@ def subtract(
             backgrounds=tuple(backgrounds),
             product=ModelProduct(model),
             combined=combined,
-            masks=found_masks(backgrounds, masks, mask_dir),
+            masks=masks_for(backgrounds, masks, mask_dir),
             policy=Policy(force=force),
         )
         return made(order, chosen, threads, memory, progress, on_outcome).product
@@ -182,7 +182,7 @@ def average(
     order = Order(
         backgrounds=tuple(backgrounds),
         combined=ModelAverage(),
-        masks=found_masks(backgrounds, masks, mask_dir),
+        masks=masks_for(backgrounds, masks, mask_dir),
         policy=Policy(force=force),
     )
     return made(order, chosen, threads, memory, progress, on_outcome).combined
@@ -215,25 +215,6 @@ def made(
     if on_outcome is not None:
         on_outcome(outcome)
     return result
-
-
-def found_masks(
-    backgrounds: Sequence[Any],
-    masks: Sequence[Any] | Mapping[str, Any],
-    mask_dir: StrPath | None,
-) -> tuple[Any, ...]:
-    """Return the mask of each background; log how many a folder has."""
-    found = masks_for(backgrounds, masks, mask_dir, name_of=_name_of)
-    if mask_dir is not None:
-        n_found = sum(mask is not None for mask in found)
-        log.info("%s: masks of %d of %d backgrounds", mask_dir, n_found, len(backgrounds))
-    return found
-
-
-def _name_of(given: Any) -> str:
-    if isinstance(given, str | os.PathLike):
-        return Path(given).name
-    return model_name(given)
 
 
 @contextmanager

@@ -33,6 +33,9 @@ _LARGEST_COUNT = 2**31 - 1
 
 Idle = Callable[["Options", Run, Any], str | None]
 
+# Words that joined the choices of an option, by its name.
+_JOINED: dict[str, tuple[str, ...]] = {}
+
 
 def check_profile(name: Any) -> str:
     """Return the name of a profile; raise ParameterError for another value."""
@@ -454,11 +457,26 @@ def _declarations(options_class: type[Any]) -> tuple[Declaration, ...]:
     )
 
 
+def join_choice(name: str, word: str) -> None:
+    """Add a word to the choices of an option.
+
+    Parameters
+    ----------
+    name : str
+        The option, in every class that declares it.
+    word : str
+        The new choice. Commands and the step list their choices when they are imported.
+    """
+    _JOINED[name] = tuple(dict.fromkeys([*_JOINED.get(name, ()), word]))
+    _declarations.cache_clear()
+
+
 def _declaration(name: str, hint: Any, declared: Any) -> Declaration:
     """Return a declaration with what its annotation says."""
     # Literal[...] alone is a choice; beside a number its values are words for a number.
     hints = (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,)
     words = tuple(w for each in hints if get_origin(each) is Literal for w in get_args(each))
+    words += _JOINED.get(name, ())
     may_be_none = type(None) in hints
     kinds: dict[Any, str] = {float: "number", int: "count", bool: "switch"}
     kind = declared["kind"] or next((kinds[each] for each in hints if each in kinds), "choice")

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from offsky.choices import choose_options
-from offsky.engine.order import Order
+from offsky.engine.order import Order, Progress
 from offsky.errors import ParameterError
+from offsky.io.mask_choice import masks_for
 from offsky.io.model_product import ModelAverage, ModelProduct
-from offsky.models import found_masks, made
+from offsky.models import made
 from offsky.options import PROFILES, Options, declarations
 from offsky.outcome import SKIPPED
 from offsky.selection.suitability import Policy
@@ -79,6 +80,9 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
 
     spec = spec_of()
 
+    progress: Progress | None = None
+    """Called with the number of rows just done and that of all."""
+
     def process(self, step_input: Any, input_bkg_list: Any = None) -> Any:
         """Subtract the average of background exposures from the target.
 
@@ -102,7 +106,13 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             if target.meta.exposure.type in _FROM_REFERENCE:
                 return self._from_reference(step_input, input_bkg_list)
             given = self.bkg_list if input_bkg_list is None else input_bkg_list
-            return self._subtract(target, _listed(members["background"] or given))
+            try:
+                return self._subtract(target, _listed(members["background"] or given))
+            except BaseException:
+                # A file that was opened here is nobody else's to close.
+                if isinstance(members["science"][0], str | os.PathLike):
+                    target.close()
+                raise
 
     def _from_reference(self, step_input: Any, input_bkg_list: Any) -> Any:
         """Call jwst's step, with its own default."""
@@ -168,10 +178,10 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             # A copy, or inside a pipeline its own model.
             product=ModelProduct(target, in_place=True),
             combined=ModelAverage(target) if self.save_combined_background else None,
-            masks=found_masks(backgrounds, _named_masks(self.masks), self.mask_dir),
+            masks=masks_for(backgrounds, _named_masks(self.masks), self.mask_dir),
             policy=Policy(force=True, all_or_nothing_tilt=True),
         )
-        result = made(order, self._options(), self.threads, self.memory)
+        result = made(order, self._options(), self.threads, self.memory, self.progress)
         outcome = result.succeeded()
         log.info("%s", outcome)
         if result.combined is not None:

@@ -15,14 +15,22 @@ from offsky.arrays import Array
 from offsky.combine.rule import median_factors, rule_of
 from offsky.errors import ParameterError
 from offsky.kernel import twin_average
-from offsky.kernel.contract import Averages, Planes
-from offsky.options import Options, shown
+from offsky.kernel.contract import Averages, Planes, Rule
+from offsky.options import Options, join_choice, shown
 from offsky.values.average import ClippedMean
 
 log = logging.getLogger(__name__)
 
 MOST_EXPOSURES = 65535
 """Samples of one pixel that n_kept (uint16) can count."""
+
+Numbers = tuple[
+    NDArray[np.uint32] | None,
+    NDArray[np.float64] | None,
+    NDArray[np.float64] | None,
+    NDArray[np.float64] | None,
+]
+Method = Callable[[Planes, Numbers, Rule, int, int, Averages], tuple[int, int]]
 
 # Pixels that one thread takes at a time: enough to make its start-up invisible.
 _CHUNK = 65536
@@ -100,20 +108,20 @@ def average_planes(
         None if rnoise is None else place("var_rnoise", real),
         n_masked,
     )
-    engine, rule = _engine(), rule_of(options)
+    rule = rule_of(options)
     numbers = (
         None if dq_flips is None else np.array(dq_flips, dtype=np.uint32),
         _numbers("offsets", offsets, n),
         _numbers("scales", scales, n),
         _chosen_weights(options, weights, n),
-        median_factors(n) if options.combine == "median" else None,
     )
+    method = METHODS[options.combine]
 
     def work(first: int) -> tuple[NDArray[np.int64], int, int]:
         own = np.zeros((2, n), dtype=np.int64)
         results = out._replace(n_rejected=own[0], n_masked=own[1])
         last = min(first + chunk, n_pixels)
-        return own, *engine(planes, *numbers, rule, first, last, results)
+        return own, *method(planes, numbers, rule, first, last, results)
 
     if threads == 1:
         chunk = n_pixels
@@ -137,6 +145,59 @@ def average_planes(
         sum(n_samples for _, _, n_samples in parts),
         n_masked,
     )
+
+
+def average_by_mean(
+    planes: Planes, numbers: Numbers, rule: Rule, first: int, last: int, out: Averages
+) -> tuple[int, int]:
+    """Average the kept samples of pixels [first, last) by their mean.
+
+    Parameters
+    ----------
+    planes : Planes
+        What to average.
+    numbers : tuple of (ndarray or None)
+        DQ flips, offsets, scales and weights of the exposures; None for none.
+    rule : Rule
+        Which samples are kept.
+    first, last : int
+        The pixels.
+    out : Averages
+        Where results go.
+
+    Returns
+    -------
+    n_err_estimated, n_samples : int
+        Pixels at which the ERR of a kept sample was estimated; finite samples that were not
+        skipped.
+    """
+    return _engine()(planes, *numbers, None, rule, first, last, out)
+
+
+def average_by_median(
+    planes: Planes, numbers: Numbers, rule: Rule, first: int, last: int, out: Averages
+) -> tuple[int, int]:
+    """Average the kept samples by their median, as `average_by_mean` does by their mean."""
+    factors = median_factors(len(planes.sci))
+    return _engine()(planes, *numbers, factors, rule, first, last, out)
+
+
+METHODS: dict[str, Method] = {"mean": average_by_mean, "median": average_by_median}
+"""What is made of the kept samples, by the option `combine`; see `add_method`."""
+
+
+def add_method(name: str, method: Method) -> None:
+    """Add a method of averaging, which is a choice of the option `combine` from then on.
+
+    Parameters
+    ----------
+    name : str
+        The choice.
+    method : callable
+        Takes and returns what `average_by_mean` does; called from several threads.
+    """
+    METHODS[name] = method
+    join_choice("combine", name)
 
 
 def _numbers(

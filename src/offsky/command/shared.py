@@ -135,22 +135,22 @@ class one_line_errors(AbstractContextManager[None]):
     """
 
     def __init__(self) -> None:
-        self._once = _SaidOnce()
-        self._handlers: list[logging.Handler] = []
+        self._filters: list[tuple[logging.Handler, logging.Filter]] = []
 
     def __enter__(self) -> None:
         logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-        self._handlers = list(logging.getLogger().handlers)
-        for handler in self._handlers:
-            handler.addFilter(self._once)
+        # Each handler has a filter of its own, or the first would silence the others.
+        self._filters = [(handler, _SaidOnce()) for handler in logging.getLogger().handlers]
+        for handler, once in self._filters:
+            handler.addFilter(once)
         # A job that a batch system ends tidies up as after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         from offsky.errors import OffskyError
 
-        for handler in self._handlers:
-            handler.removeFilter(self._once)
+        for handler, once in self._filters:
+            handler.removeFilter(once)
         if isinstance(error, OffskyError):
             click.echo(f"offsky: {error}", err=True)
             sys.exit(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offsky.engine.make import megabytes
-from offsky.outcome import COMPLETE, FAILED, SKIPPED
+from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
 from offsky.programme.plan import Plan, balance
 from offsky.programme.run import Executor, Summary, limit_of_worker
 from offsky.programme.sizing import predict
@@ -73,7 +73,7 @@ def print_summary(summary: Summary, folder: Path) -> None:
             _rejected(details),
             f"{details['n_uncovered']:,}" if details else "",
             "" if level is None else f"{level:.5g} {details.get('unit') or ''}".rstrip(),
-            product.reason or ("" if product.made else "made by an earlier run"),
+            _remark(product),
             style=colours.get(product.status),
         )
     _print(table)
@@ -82,6 +82,13 @@ def print_summary(summary: Summary, folder: Path) -> None:
         f"{summary.count(FAILED)} failed in {summary.elapsed_s:.1f} s; see "
         f"{folder / 'summary.json'}"
     )
+
+
+def _remark(product: ProductOutcome) -> str:
+    """Return why a product is not complete, without its own name, which the row has."""
+    if product.reason is not None:
+        return product.reason.removeprefix(f"{product.output}: ")
+    return "" if product.made else "made by an earlier run"
 
 
 def _rejected(details: Mapping[str, Any]) -> str:

@@ -43,6 +43,7 @@ class FileAverage:
                 else:
                     like = saved.like if isinstance(saved.like, FitsExposure) else None
                     write_average(part.file, self.path.name, saved, like=like)
+            part.seal()
         except BaseException:
             part.abandon()
             raise

@@ -13,7 +13,15 @@ from offsky.values.exposure import Exposure
 
 
 class Reader(Protocol):
-    """One kind of input: tells its own, and opens it."""
+    """One kind of input: tells its own, and opens it.
+
+    Attributes
+    ----------
+    endings : tuple of str
+        Of the names of its files, to find exposures in a folder; none for what is no file.
+    """
+
+    endings: tuple[str, ...]
 
     def accepts(self, given: Any) -> bool:
         """Tell whether this input is of its kind."""
@@ -38,6 +46,8 @@ class Reader(Protocol):
 class _Fits:
     """A FITS file, read by rows."""
 
+    endings: tuple[str, ...] = (".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz")
+
     def accepts(self, given: Any) -> bool:
         return isinstance(given, str | os.PathLike)
 
@@ -47,6 +57,8 @@ class _Fits:
 
 class _Asdf:
     """An ASDF file, as arrays in memory."""
+
+    endings: tuple[str, ...] = (".asdf",)
 
     def accepts(self, given: Any) -> bool:
         return isinstance(given, str | os.PathLike) and is_asdf(given)
@@ -62,6 +74,8 @@ class _Asdf:
 class _Model:
     """A data model in memory, as it is."""
 
+    endings: tuple[str, ...] = ()
+
     def accepts(self, given: Any) -> bool:
         return hasattr(given, "instance")
 
@@ -71,6 +85,11 @@ class _Model:
 
 READERS: list[Reader] = [_Asdf(), _Fits(), _Model()]
 """The kinds of inputs; the first that accepts one opens it."""
+
+
+def exposure_endings() -> tuple[str, ...]:
+    """Return the endings of all files that some reader takes."""
+    return tuple(ending for reader in READERS for ending in reader.endings)
 
 
 def open_exposure(given: Any, *, variances: bool = False) -> Exposure:

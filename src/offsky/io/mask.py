@@ -7,7 +7,7 @@ and those of exposures are their DQ; which form was taken is logged.
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from astropy.io import fits
 from offsky.arrays import DO_NOT_USE, Array, Mask, as_flags
 from offsky.errors import ExposureError, MissingFileError, ParameterError, first_line
 from offsky.given import plain_numbers
-from offsky.io.names import product_root
 from offsky.io.source import stamp_of
 from offsky.values.mask import PackedMask
 
@@ -111,112 +110,6 @@ def _left_out(image: Array, is_dq: bool, good_is: str) -> tuple[Mask, str]:
             return ~known, "a mask of 1 and NaN, pixels that are NaN"
     # NaN is not zero.
     return np.asarray(image != 0), _USUAL
-
-
-def masks_for(
-    backgrounds: Sequence[Any],
-    masks: Sequence[Any] | Mapping[Any, Any],
-    mask_dir: str | os.PathLike[str] | None = None,
-    *,
-    name_of: Callable[[Any], str],
-) -> tuple[Any, ...]:
-    """Find the mask of each background.
-
-    Parameters
-    ----------
-    backgrounds : sequence of (path or data model)
-        The backgrounds.
-    masks : sequence or mapping
-        One mask for each background in turn, None for no mask; or masks by the names or
-        paths of their backgrounds. Empty for none.
-    mask_dir : path-like or None
-        A folder in which the mask of ``<root>_rate.fits`` is ``<root>_mask.fits``; a
-        background without such a file has no mask.
-    name_of : callable
-        Returns the name of a background.
-
-    Returns
-    -------
-    tuple of (path, array or None)
-        One for each background; empty where there is no mask at all.
-
-    Raises
-    ------
-    ParameterError
-        If a list has another length, or a name fits no background.
-    """
-    if mask_dir is not None:
-        if len(masks):
-            raise ParameterError("masks and mask_dir are given; give one of them")
-        return _masks_in(backgrounds, Path(mask_dir), name_of)
-    if isinstance(masks, Mapping):
-        return _masks_by_name(backgrounds, masks, name_of)
-    if isinstance(masks, str | bytes | os.PathLike) or not isinstance(masks, Sequence):
-        raise ParameterError(
-            f"masks is {type(masks).__name__}: give a list with one for each background, or a "
-            "dictionary of masks by the backgrounds' names"
-        )
-    if masks and len(masks) != len(backgrounds):
-        raise ParameterError(
-            f"{len(masks)} masks for {len(backgrounds)} backgrounds; give one for each, in the "
-            "same order"
-        )
-    return tuple(masks)
-
-
-def own_masks(masks: Mapping[str, Any], backgrounds: Sequence[Path]) -> dict[str, Any]:
-    """Return those of some masks whose names are backgrounds of one product."""
-    return {name: mask for name, mask in masks.items() if _names_one_of(name, backgrounds)}
-
-
-def refuse_unknown(masks: Mapping[str, Any], backgrounds: Sequence[Path]) -> None:
-    """Raise ParameterError where the name of a mask is no background of any product."""
-    names = {path.name for path in backgrounds} | {str(path.absolute()) for path in backgrounds}
-    for name in masks:
-        if str(name) not in names and str(Path(name).absolute()) not in names:
-            raise ParameterError(
-                f"mask for {name!r}: no background has this name or path; check the name"
-            )
-
-
-def _names_one_of(name: Any, backgrounds: Sequence[Path]) -> bool:
-    wanted = Path(name).absolute()
-    return any(path.name == str(name) or path.absolute() == wanted for path in backgrounds)
-
-
-def _masks_by_name(
-    backgrounds: Sequence[Any], masks: Mapping[Any, Any], name_of: Callable[[Any], str]
-) -> tuple[Any, ...]:
-    found: list[Any] = [None] * len(backgrounds)
-    for wanted, mask in masks.items():
-        places = [i for i, each in enumerate(backgrounds) if _is_called(each, wanted, name_of)]
-        if not places:
-            raise ParameterError(
-                f"mask for {os.fspath(wanted) if isinstance(wanted, os.PathLike) else wanted!r}: "
-                f"no background has this name or path; they are "
-                f"{', '.join(map(name_of, backgrounds)) or 'none'}"
-            )
-        for i in places:
-            found[i] = mask
-    return tuple(found) if any(mask is not None for mask in found) else ()
-
-
-def _is_called(background: Any, wanted: Any, name_of: Callable[[Any], str]) -> bool:
-    if name_of(background) == str(wanted):
-        return True
-    if not isinstance(background, str | os.PathLike):
-        return False
-    return Path(background).absolute() == Path(str(wanted)).absolute()
-
-
-def _masks_in(
-    backgrounds: Sequence[Any], folder: Path, name_of: Callable[[Any], str]
-) -> tuple[Any, ...]:
-    if not folder.is_dir():
-        raise MissingFileError(f"{folder}: no such folder of masks; check the name")
-    paths = [folder / f"{product_root(Path(name_of(each)))}_mask.fits" for each in backgrounds]
-    found = tuple(path if path.exists() else None for path in paths)
-    return found if any(path is not None for path in found) else ()
 
 
 def _never_changes() -> None:

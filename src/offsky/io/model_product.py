@@ -138,6 +138,7 @@ class ModelFileWriter:
         """Write the file, still under another name."""
         self._writer.finish(provenance)
         save_model(self._writer.publish(), self._part)
+        self._part.seal()
 
     def publish(self) -> Path:
         """Give the file its name."""

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Suffixes of the products that are inputs here; the last one is replaced.
 _SUFFIXES = ("rate", "rateints", "cal", "calints", "bsub", "bsubints")
@@ -21,20 +22,23 @@ def product_root(path: Path) -> str:
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
             break
+    else:
+        # Of another kind of file.
+        name = Path(name).stem
     root, _, suffix = name.rpartition("_")
     return root if root and suffix in _SUFFIXES else name
 
 
-def product_name(root: str, shape: tuple[int, ...], asdf: bool) -> str:
+def product_name(root: str, shape: tuple[int, ...], ending: str = ".fits") -> str:
     """Return the name of a subtracted target of this shape.
 
     Examples
     --------
-    >>> product_name("jw01_00001_mirimage", (4, 1024, 1032), asdf=False)
+    >>> product_name("jw01_00001_mirimage", (4, 1024, 1032))
     'jw01_00001_mirimage_bsubints.fits'
     """
     suffix = "bsubints" if len(shape) == 3 else "bsub"
-    return f"{root}_{suffix}{'.asdf' if asdf else '.fits'}"
+    return f"{root}_{suffix}{ending}"
 
 
 def combined_name(root: str, *, asdf: bool = False) -> str:
@@ -45,3 +49,10 @@ def combined_name(root: str, *, asdf: bool = False) -> str:
 def is_asdf(path: str | os.PathLike[str]) -> bool:
     """Tell whether a path names an ASDF file."""
     return Path(path).suffix.lower() == ".asdf"
+
+
+def key_of(given: Any) -> Any:
+    """Return what tells an input from others before it is opened."""
+    if isinstance(given, str | os.PathLike):
+        return str(Path(given).absolute())
+    return id(given)

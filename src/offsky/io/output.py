@@ -91,11 +91,31 @@ class Part:
         stem = f".{path.name.removesuffix('.gz')}.{secrets.token_hex(4)}"
         self.file = path.with_name(f"{stem}.part")
         self._zipped = path.with_name(f"{stem}.part.gz")
+        self._sealed: Path | None = None
         with writing_told(path):
             self.file.touch(exist_ok=False)
 
+    def seal(self) -> Path:
+        """Zip the file where its name says so, and flush it to disk: a name is all it lacks.
+
+        Raises
+        ------
+        OutputError
+            If writing fails: a full disk, say.
+        """
+        with writing_told(self.path):
+            finished = self.file
+            if self.path.suffix == ".gz":
+                finished = self._zipped
+                with self.file.open("rb") as plain, gzip.open(finished, "xb") as zipped:
+                    shutil.copyfileobj(plain, zipped, 2**20)
+            with finished.open("rb") as written:
+                os.fsync(written.fileno())
+        self._sealed = finished
+        return finished
+
     def publish(self) -> Path:
-        """Flush the file to disk and give it its name.
+        """Give the file its name; flush it to disk before, where that is not done.
 
         Raises
         ------
@@ -105,14 +125,8 @@ class Part:
             If a file appeared in its place meanwhile and may not be replaced.
         """
         try:
+            finished = self.seal() if self._sealed is None else self._sealed
             with writing_told(self.path):
-                finished = self.file
-                if self.path.suffix == ".gz":
-                    finished = self._zipped
-                    with self.file.open("rb") as plain, gzip.open(finished, "xb") as zipped:
-                        shutil.copyfileobj(plain, zipped, 2**20)
-                with finished.open("rb") as written:
-                    os.fsync(written.fileno())
                 if self._overwrite:
                     finished.replace(self.path)
                 else:

@@ -1,5 +1,6 @@
 """A subtracted exposure as a file: which writer writes it, and its primary header."""
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +29,16 @@ from offsky.values.exposure import Exposure, Rows
 
 
 class Form(Protocol):
-    """One way to write a subtracted exposure to a file."""
+    """One way to write a subtracted exposure to a file.
+
+    Attributes
+    ----------
+    endings : tuple of str
+        Of targets whose products are named as they are, such as ".asdf"; all others are named
+        as FITS.
+    """
+
+    endings: tuple[str, ...]
 
     def suits(self, target: Exposure, path: Path, how: Subtraction) -> bool:
         """Tell whether this target can be written so."""
@@ -102,9 +112,16 @@ class FileProduct:
         return next(form for form in FORMS if form.suits(target, path, how))
 
 
-def named_by_shape(folder: Path, root: str, *, asdf: bool) -> Callable[[Exposure], Path]:
-    """Return what names a product in `folder` as the JWST pipeline does."""
-    return lambda target: folder / product_name(root, target.shape, asdf)
+def named_by_shape(folder: Path, root: str, target: Path) -> Callable[[Exposure], Path]:
+    """Return what names the product of a target in `folder` as the JWST pipeline does."""
+    ending = product_ending(target)
+    return lambda opened: folder / product_name(root, opened.shape, ending)
+
+
+def product_ending(target: str | os.PathLike[str]) -> str:
+    """Return the ending of the name of a target's product."""
+    ending = Path(target).suffix.lower()
+    return ending if any(ending in form.endings for form in FORMS) else ".fits"
 
 
 class _FitsWriter:
@@ -133,6 +150,7 @@ class _FitsWriter:
             set_cards(self._header.header, provenance)
         with writing_told(self._part.path):
             self._body.finish()
+        self._part.seal()
 
     def publish(self) -> Path:
         """Give the file its name."""
@@ -147,6 +165,8 @@ class _FitsWriter:
 
 class _CopyForm:
     """The target's own bytes with new pixels: plain arrays."""
+
+    endings: tuple[str, ...] = ()
 
     def suits(self, target: Exposure, path: Path, how: Subtraction) -> bool:
         return isinstance(target, FitsExposure) and not is_asdf(path) and can_copy(target, how)
@@ -165,6 +185,8 @@ class _CopyForm:
 
 class _RewriteForm:
     """The target as astropy writes it: compressed and unusual arrays."""
+
+    endings: tuple[str, ...] = ()
 
     def suits(self, target: Exposure, path: Path, how: Subtraction) -> bool:
         return isinstance(target, FitsExposure) and not is_asdf(path)
@@ -186,6 +208,8 @@ class _RewriteForm:
 
 class _ModelForm:
     """The target through `stdatamodels`: from ASDF, or to it."""
+
+    endings: tuple[str, ...] = (".asdf",)
 
     def suits(self, target: Exposure, path: Path, how: Subtraction) -> bool:
         return True

@@ -137,6 +137,8 @@ def failed(planned: PlannedProduct, error: BaseException | str) -> ProductOutcom
     """Return the outcome of a product that could not be made."""
     if isinstance(error, str | OffskyError):
         reason = str(error)
+        if product_root(Path(planned.output)) not in reason:
+            reason = f"{planned.output}: {reason}"
     else:
         reason = f"{type(error).__name__}: {error}"
         log.error("%s: unexpected %s", planned.output, reason, exc_info=error)

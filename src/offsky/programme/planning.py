@@ -12,10 +12,10 @@ from typing import Any
 
 from offsky.errors import ExposureError, ParameterError
 from offsky.io.association import read_association
-from offsky.io.files import open_exposure
-from offsky.io.mask import masks_for, own_masks, refuse_unknown
-from offsky.io.names import is_asdf, product_name, product_root
-from offsky.io.product import FileProduct
+from offsky.io.files import exposure_endings, open_exposure
+from offsky.io.mask_choice import masks_of_products
+from offsky.io.names import product_name, product_root
+from offsky.io.product import FileProduct, product_ending
 from offsky.options import Options
 from offsky.programme.plan import (
     Plan,
@@ -42,7 +42,6 @@ from offsky.values.exposure import Wanted
 
 log = logging.getLogger(__name__)
 
-_EXPOSURE_ENDINGS = (".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz", ".asdf")
 # What offsky and the pipeline write from exposures; never their inputs in a folder.
 _PRODUCT_SUFFIXES = ("bsub", "bsubints", "combinedbackground")
 
@@ -144,9 +143,15 @@ def make_plan(
             f"{_named(inputs)}: no target among {len(files.examined)} exposures; expected some "
             "whose BKGDTARG is not true"
         )
+    of_products = masks_of_products(
+        [paired.backgrounds for _, paired in drafts],
+        masks or {},
+        mask_dir,
+        unused=[path for _, paired in drafts for path, _ in paired.dropped],
+    )
     products = tuple(
         PlannedProduct(
-            product_name(root, _shape(files, paired.target), is_asdf(paired.target)),
+            product_name(root, _shape(files, paired.target), product_ending(paired.target)),
             paired.target,
             paired.backgrounds,
             paired.dropped,
@@ -154,12 +159,11 @@ def make_plan(
             force,
             paired.skipped,
             paired.problem,
-            _masks(paired.backgrounds, masks or {}, mask_dir),
+            tuple(None if mask is None else absolute(Path(mask)) for mask in of_product),
         )
-        for root, paired in drafts
+        for (root, paired), of_product in zip(drafts, of_products, strict=True)
     )
     _refuse_same_outputs(products)
-    refuse_unknown(masks or {}, [Path(path) for p in products for path in p.backgrounds])
     patterns: dict[int, list[int]] = {}
     for i, (_, paired) in enumerate(drafts):
         if paired.pattern is not None and paired.skipped is None:
@@ -299,7 +303,7 @@ def _entries(folder: Path, suffix: str | None) -> list[Path]:
 
 def _may_be_exposure(entry: os.DirEntry[str], suffix: str | None) -> bool:
     """Tell by its name whether a folder's entry is to be looked into."""
-    if entry.name.startswith(".") or not entry.name.lower().endswith(_EXPOSURE_ENDINGS):
+    if entry.name.startswith(".") or not entry.name.lower().endswith(exposure_endings()):
         return False
     ending = entry.name.split(".")[0].rpartition("_")[2]
     if ending in _PRODUCT_SUFFIXES or (suffix is not None and ending != suffix.lstrip("_")):
@@ -324,15 +328,6 @@ def _examine(path: Path, how: Subtraction) -> tuple[Examined, PlannedFile]:
             None if window is None else (window.x0 + 1, window.y0 + 1),
         )
     return Examined(name, candidate), planned
-
-
-def _masks(
-    backgrounds: Sequence[str], masks: Mapping[str, Any], mask_dir: Path | None
-) -> tuple[str | None, ...]:
-    """Return the mask of each background."""
-    paths = [Path(path) for path in backgrounds]
-    found = masks_for(paths, own_masks(masks, paths), mask_dir, name_of=lambda path: path.name)
-    return tuple(None if mask is None else absolute(Path(mask)) for mask in found)
 
 
 def _unreadable(path: Path) -> PlannedFile:
