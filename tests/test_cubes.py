@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from averages import combine_rows
 from oracle import assert_average, average_of_exposures, read_pixels
 
 import offsky
-from offsky.combine.images import combine_rows
 from offsky.options import Options
 from offsky.testing import encoded_pixels, write_exposure
 from offsky.values.exposure import Rows

@@ -4,7 +4,6 @@ Run this file to rewrite the digests (``python tests/test_digests.py``), and onl
 meant to change: the difference of ``digests.json`` then shows which do.
 """
 
-import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from averages import combine_rows
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import offsky
-from offsky.combine.images import combine_rows
 from offsky.combine.rule import exposure_weights
 from offsky.command.main import cli
 from offsky.effect import Run

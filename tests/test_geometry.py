@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from averages import assemble
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from plain import expose, pixels, rows_of
 
 import offsky
-from offsky.combine.whole import Assembled, assemble
+from offsky.combine.whole import Finished
 from offsky.options import Options
-from offsky.selection.choose import choose_backgrounds
+from offsky.selection.choose import Selection, choose_backgrounds
 from offsky.selection.suitability import Policy
 from offsky.values.in_memory import ArrayExposure
 from offsky.values.metadata import Metadata
@@ -103,10 +104,13 @@ def in_memory(i: int, place: Place, nints: int | None) -> ArrayExposure:
     return ArrayExposure(f"e{i}", sci, np.full_like(sci, 0.5), flags, metadata)
 
 
-def averaged(exposures: list[Any], rows_per_block: int, threads: int) -> Assembled:
-    return assemble(
-        exposures, options=MEAN, threads=threads, whole=True, rows_per_block=rows_per_block
-    )
+def averaged(
+    backgrounds: list[ArrayExposure], selection: Selection, rows_per_block: int, threads: int
+) -> Finished:
+    used = [backgrounds[i] for i in selection.used]
+    windows = [selection.verdicts[i].window for i in selection.used]
+    assert selection.frame is not None
+    return assemble(used, windows, selection.frame, MEAN, height=rows_per_block, threads=threads)
 
 
 @settings(max_examples=200)
@@ -119,20 +123,17 @@ def averaged(exposures: list[Any], rows_per_block: int, threads: int) -> Assembl
 def test_every_background_counts_at_its_own_pixels_and_nowhere_else(
     target: Any, backgrounds: Any, rows_per_block: int, threads: int
 ) -> None:
-    choice = choose_backgrounds(
-        in_memory(0, *target),
-        [in_memory(i, *each) for i, each in enumerate(backgrounds, 1)],
-        policy=Policy(),
-        options=MEAN,
-    )
+    skies = [in_memory(i, *each) for i, each in enumerate(backgrounds, 1)]
+    selection = choose_backgrounds(in_memory(0, *target), skies, policy=Policy(), options=MEAN)
     met = [overlaps(target[0], place) for place, _ in backgrounds]
-    assert [verdict.fate == "used" for verdict in choice.verdicts] == met
-    assert [reason for _, reason in choice.dropped if "does not overlap" not in reason] == []
+    assert [verdict.fate == "used" for verdict in selection.verdicts] == met
+    assert [reason for _, reason in selection.dropped if "does not overlap" not in reason] == []
     if not any(met):
-        assert choice.exposures == []
+        assert selection.used == ()
         return
 
-    assembled = averaged(choice.exposures, rows_per_block, threads)
+    assembled = averaged(skies, selection, rows_per_block, threads)
+    assert assembled.average is not None
     sci, dq, n_kept = average_on_detector(target[0], backgrounds)
     # Half a unit of float32 at 4000 is 0.0002; a pixel out of place is 1 off, and more.
     np.testing.assert_allclose(assembled.average.sci, sci, rtol=0, atol=3e-4)

@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from averages import sample_levels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import offsky
-from offsky.combine.adjusted import AdjustedExposure
-from offsky.measure.levels import clipped_median, even_rows, match_levels, sample_levels
+from offsky.measure.levels import clipped_median, even_rows, match_levels
 from offsky.options import Options
 from offsky.testing import assert_same_bits, file_digest, simulate_exposures, write_exposure
-from offsky.values.exposure import Scratch
 from offsky.values.in_memory import ArrayExposure
 from offsky.values.mask import PackedMask
 
@@ -128,8 +127,10 @@ def test_sampled_rows_are_even_and_the_sample_is_bounded() -> None:
     assert 2**17 <= len(rows) * 2048 <= 2**18
     assert {row % 2 for row in rows} == {0, 1}
     assert list(even_rows(3, 10, 2**18)) == [0, 1, 2]
-    exposure = ArrayExposure("sky", np.ones((2048, 2048), np.float32), None, None)
-    many = sample_levels([exposure] * 64, Options(), 2)
+    sci = np.ones((2048, 2048), np.float32)
+    many = sample_levels(
+        [ArrayExposure(f"sky {i}", sci, None, None) for i in range(64)], Options()
+    )
     assert many.nbytes <= 2**24 + 64 * 2048 * 4
 
 
@@ -137,32 +138,10 @@ def test_do_not_use_is_left_out_of_levels_whatever_the_options() -> None:
     sci = np.ones((64, 64), np.float32)
     dq = np.zeros((64, 64), np.uint32)
     sci[::2], dq[::2] = 99.0, 1
-    samples = sample_levels([ArrayExposure("sky", sci, None, dq)], Options(), 1)
+    skies = [ArrayExposure(f"sky {i}", sci, None, dq) for i in range(2)]
+    samples = sample_levels(skies, Options())
     assert np.nanmax(samples) == 1.0
     assert np.isnan(samples).mean() == 0.5
-
-
-def test_an_adjusted_exposure_changes_what_it_says_and_no_more() -> None:
-    sci = np.arange(48, dtype=">f4").reshape(2, 4, 6)
-    err = np.full_like(sci, 2.0)
-    dq = np.full(sci.shape, 4, np.uint32)
-    mask = np.zeros((4, 6), np.bool_)
-    mask[2, 3] = True
-    adjusted = AdjustedExposure(
-        ArrayExposure("sky", sci, err, dq), offset=1.5, scale=-2.0, mask=PackedMask.of(mask)
-    )
-    rows = adjusted.read_rows(1, 4, Scratch())
-    expected = sci[:, 1:4].astype("f4") * -2 + np.float32(1.5)
-    expected[:, 1, 3] = np.nan
-    assert_same_bits(rows.sci, expected)
-    assert rows.err is not None
-    assert_same_bits(rows.err, np.full((2, 3, 6), 4.0, np.float32))
-    assert rows.dq is not None
-    assert_same_bits(rows.dq, dq[:, 1:4])
-    assert sci[0, 2, 3] == 15
-    assert not np.isnan(sci).any()
-    assert adjusted.shape == sci.shape
-    assert adjusted.name == "sky"
 
 
 @pytest.mark.parametrize("width", [1, 7, 8, 9, 64])

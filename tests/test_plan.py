@@ -345,8 +345,8 @@ def test_groups_balanced_for_workers_keep_every_product(
 PLAN = Plan(
     Pairing(source="nods", min_separation=0.3),
     (
-        PlannedFile("/x/p", 10, 20, (24, 16), 192, 0, (1, 1), 128, 64, 128),
-        PlannedFile("/x/q", 10, 20, (2, 24, 16), 384, 0, (9, 5), 256, 128),
+        PlannedFile("/x/p", 10, 20, (24, 16), 192, 0, 0, (1, 1)),
+        PlannedFile("/x/q", 10, 20, (2, 24, 16), 384, 0, 0, (9, 5)),
         PlannedFile("/x/r", 10, 20, (24, 16), 192, 4608),
     ),
     (
@@ -381,9 +381,8 @@ def plans(draw: Any) -> Plan:
     files = tuple(
         PlannedFile(
             path, draw(numbers), draw(numbers), (*draw(st.sampled_from([(), (3,)])), 24, 16),
-            draw(numbers), draw(numbers),
-            draw(st.none() | st.tuples(st.integers(1, 9), st.integers(1, 9))),
             draw(numbers), draw(numbers), draw(numbers),
+            draw(st.none() | st.tuples(st.integers(1, 9), st.integers(1, 9))),
         )
         for path in paths
     )  # fmt: skip

@@ -28,7 +28,8 @@ from programmes import (
 )
 
 import offsky
-from offsky.engine.forecast import PROCESS_BYTES, Workload, forecast
+from offsky.engine.forecast import forecast, look_bytes
+from offsky.engine.passes import Demand, Facts, Member, Pass, arrange
 from offsky.errors import OutputError, ParameterError
 from offsky.io.fits_copy import FitsCopy
 from offsky.options import PROFILES, Options
@@ -37,8 +38,10 @@ from offsky.programme.executors import ProcessExecutor, SerialExecutor
 from offsky.programme.journal import Journal
 from offsky.programme.plan import Plan
 from offsky.programme.planning import make_plan
-from offsky.programme.run import Summary, group_jobs, predict, run_programme
+from offsky.programme.run import Summary, run_programme
+from offsky.programme.sizing import predict
 from offsky.selection.pairing import Pairing
+from offsky.values.window import Window
 
 OUT = Path("out")
 
@@ -184,14 +187,31 @@ def test_an_association_runs_as_a_programme_and_a_product_without_backgrounds_is
     check_against_single_runs(plan, summary)
 
 
+def a_pass(n_rows: int, n_columns: int, n_exposures: int, n_products: int) -> Pass:
+    """Arrange products of some exposures, each with one of them left out."""
+    frame = Window(0, 0, n_columns, n_rows)
+    facts = [Facts(i, (n_rows, n_columns), 12 * n_columns) for i in range(n_exposures)]
+    demands = [
+        Demand(
+            i,
+            frame,
+            tuple(Member(each, frame) for each in facts if each.key != i)
+            or (Member(facts[0], frame),),
+            facts[i % n_exposures],
+        )
+        for i in range(n_products)
+    ]
+    return arrange(demands)[0]
+
+
 @given(
     n_rows=st.integers(1, 4096),
     n_columns=st.integers(1, 2048),
-    n_exposures=st.integers(1, 1000),
-    n_products=st.integers(1, 100),
+    n_exposures=st.integers(1, 40),
+    n_products=st.integers(1, 40),
     threads=st.integers(1, 16),
     memory=st.integers(2**20, 2**36),
-    kind=st.sampled_from(["shared", "leave-one-out"]),
+    options=st.sampled_from([Options(), PROFILES["offsky"]]),
 )
 def test_what_is_forecast_fits_the_memory_or_is_the_least_there_is(
     n_rows: int,
@@ -200,26 +220,18 @@ def test_what_is_forecast_fits_the_memory_or_is_the_least_there_is(
     n_products: int,
     threads: int,
     memory: int,
-    kind: str,
+    options: Options,
 ) -> None:
-    work = Workload(
-        kind=kind,
-        n_rows=n_rows,
-        n_columns=n_columns,
-        row_bytes=12 * n_columns * n_exposures,
-        n_cubes=0,
-        n_exposures=n_exposures,
-        n_products=n_products,
-    )
-    expected = forecast(work, memory, threads)
-    assert 1 <= expected.rows_per_block <= max(n_rows, 16)
-    assert 1 <= expected.products_per_pass <= n_products
-    if expected.peak_bytes > memory:
+    pass_ = a_pass(n_rows, n_columns, n_exposures, n_products)
+    expected = forecast(pass_, options, threads, memory, open_bytes=0)
+    assert 1 <= expected.rows_per_block <= n_rows
+    assert 1 <= expected.recipes_per_pass <= len(pass_.recipes)
+    if expected.peak_bytes > memory and look_bytes(pass_, options) == 0:
         assert expected.rows_per_block == 1
-        assert expected.products_per_pass == 1
+        assert expected.recipes_per_pass == 1
     # More memory never makes it slower.
-    more = forecast(work, 2 * memory, threads)
-    assert more.products_per_pass >= expected.products_per_pass
+    more = forecast(pass_, options, threads, 2 * memory, open_bytes=0)
+    assert more.recipes_per_pass >= expected.recipes_per_pass
 
 
 def test_a_pattern_too_large_for_the_memory_is_made_in_several_passes(
@@ -228,9 +240,12 @@ def test_a_pattern_too_large_for_the_memory_is_made_in_several_passes(
     for i in range(1, 6):
         expose(folder, i, shape=(1000, 30))
     plan = planned(folder)
-    limit = PROCESS_BYTES + 1_050_000
-    jobs = group_jobs(plan, OUT, SerialExecutor(1), memory_bytes=limit)
-    assert 1 <= jobs[0].products_per_pass < 5
+    expected = predict(plan, plan.groups[0], None, 1)
+    assert expected is not None
+    limit = expected.peak_bytes - 900_000
+    least = predict(plan, plan.groups[0], limit, 1)
+    assert least is not None
+    assert 1 <= least.recipes_per_pass < 5
     check_against_single_runs(plan, run(plan, executor=SerialExecutor(1), memory_bytes=limit))
 
 
@@ -266,7 +281,11 @@ def test_measured_memory_is_within_what_was_predicted(
             path.unlink()
     options = PROFILES[profile]
     plan = make_plan([folder], pairing=Pairing(source=source), options=options)
-    predicted = max(predict(plan, group, None, 2).peak_bytes for group in plan.groups)
+    predicted = max(
+        each.peak_bytes
+        for group in plan.groups
+        if (each := predict(plan, group, None, 2)) is not None
+    )
     arguments = ["run", ".", "--from", source, "-o", "out", "--threads", "2", "--profile", profile]
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *arguments],

@@ -428,13 +428,14 @@ def test_the_kernel_refuses_what_it_would_overrun_or_not_know(kernel: Any) -> No
 
 
 def test_rows_keep_their_variances_only_where_all_that_reach_them_have_them(engine: Any) -> None:
-    from offsky.combine.images import combine_rows
+    from averages import combine_rows
 
     shape, options = (2, 3), Options(errors="propagate")
     ones = np.ones(shape, "f4")
     full = Rows(ones, ones, None, var_poisson=ones, var_rnoise=ones)
-    outside = Rows(np.full(shape, np.nan, "f4"), None, None, covers=np.zeros(shape, bool))
-    got = combine_rows([full, full, outside], options)
+    outside = Rows(np.full(shape, np.nan, "f4"), None, None)
+    covers = [None, None, np.zeros(shape, bool)]
+    got = combine_rows([full, full, outside], options, covers=covers)
     assert got.var_poisson is not None
     np.testing.assert_array_equal(got.var_poisson, 0.5)
     without = combine_rows([full, Rows(ones, ones, None, var_poisson=ones)], options)
@@ -443,7 +444,7 @@ def test_rows_keep_their_variances_only_where_all_that_reach_them_have_them(engi
 
 
 def test_variances_of_a_cube_are_those_of_the_mean_of_kept_integrations(engine: Any) -> None:
-    from offsky.combine.images import combine_rows
+    from averages import combine_rows
 
     sci = np.zeros((5, 1, 2), "f4")
     sci[3, 0, 1] = 100.0
@@ -460,7 +461,7 @@ def test_variances_of_a_cube_are_those_of_the_mean_of_kept_integrations(engine: 
 
 
 def test_along_integrations_flags_are_combined_and_bad_ones_left_out(engine: Any) -> None:
-    from offsky.combine.images import combine_rows
+    from averages import combine_rows
 
     sci = np.ones((4, 1, 3), "f4")
     sci[1] = 50.0
@@ -481,19 +482,14 @@ def test_along_integrations_flags_are_combined_and_bad_ones_left_out(engine: Any
 
 
 def test_flags_of_all_exposures_do_not_ask_those_that_do_not_reach_a_pixel(engine: Any) -> None:
-    from offsky.combine.images import combine_rows
-    from offsky.combine.placed import place_exposure
-    from offsky.values.exposure import Scratch
-    from offsky.values.in_memory import ArrayExposure
-    from offsky.values.window import Window
+    from averages import combine_rows
 
-    frame, left = Window(1, 1, 4, 2), Window(1, 1, 2, 2)
     ones = np.ones((2, 4), "f4")
-    whole = ArrayExposure("whole", ones, None, np.full((2, 4), 5, "u4"))
-    part = ArrayExposure("part", ones[:, :2], None, np.full((2, 2), 4, "u4"))
-    placed = place_exposure(part, left, frame)
-    assert placed is not None
-    rows = [each.read_rows(0, 2, Scratch()) for each in (whole, placed)]
-    got = combine_rows(rows, Options(dq="all", bad_bits=0))
+    whole = Rows(ones, None, np.full((2, 4), 5, "u4"))
+    left = np.zeros((2, 4), bool)
+    left[:, :2] = True
+    sci = np.where(left, ones, np.float32(np.nan))
+    part = Rows(sci, None, np.where(left, np.uint32(4), np.uint32(0)))
+    got = combine_rows([whole, part], Options(dq="all", bad_bits=0), covers=[None, left])
     assert got.dq is not None
     np.testing.assert_array_equal(got.dq, [[4, 4, 5, 5]] * 2)

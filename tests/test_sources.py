@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from averages import find_sources
 
 import offsky
-from offsky.measure.sources import find_sources, grown
+from offsky.measure.sources import grown
 from offsky.options import Options
 from offsky.testing import (
     SimulatedExposure,
