@@ -36,7 +36,7 @@ from doors import (
     write_association,
 )
 from plain import pixels, rows_of
-from programmes import leftovers
+from programmes import leftovers, offsky_command
 from scenes import FULL, KINDS, SHAPE, Job, write, write_mask
 
 import offsky
@@ -50,11 +50,14 @@ WITH_PROGRESS = [name for name, door in DOORS.items() if "progress" in door.abil
 FILE = DOORS["file"]
 
 
-def through(names: Sequence[str]) -> pytest.MarkDecorator:
-    """Run a test through these doors, the slow ones marked."""
+def through(names: Sequence[str], *, slow: Sequence[str] = ()) -> pytest.MarkDecorator:
+    """Run a test through these doors, the slow ones marked; and those that are named so."""
     return pytest.mark.parametrize(
         "door",
-        [pytest.param(name, marks=[pytest.mark.slow] * DOORS[name].slow) for name in names],
+        [
+            pytest.param(name, marks=[pytest.mark.slow] * (DOORS[name].slow or name in slow))
+            for name in names
+        ],
         indirect=True,
     )
 
@@ -288,7 +291,7 @@ def test_the_average_of_every_product_is_saved_in_the_format_of_its_target(
 
 
 @pytest.mark.parametrize("ending", [".fits", ".asdf"])
-@pytest.mark.parametrize("door", ["subtract_file", "subtract", "average_file"])
+@pytest.mark.parametrize("door", ["subtract_file", "subtract", "average_file", "average"])
 def test_the_name_of_an_average_tells_its_format(
     scene: Any, folder: Path, door: str, ending: str
 ) -> None:
@@ -298,6 +301,8 @@ def test_the_name_of_an_average_tells_its_format(
     path = folder / f"average{ending}"
     if door == "average_file":
         offsky.average_file(job.backgrounds, path)
+    elif door == "average":
+        assert plain.run("average", *job.backgrounds, "-o", path) == 0
     elif door == "subtract_file":
         offsky.subtract_file(job.target, job.backgrounds, "r.fits", combined_path=path)
     else:
@@ -394,7 +399,7 @@ READINGS: dict[str, tuple[Any, dict[str, Any], bool]] = {
 }
 
 
-@through(READING)
+@through(READING, slow=["command"])
 @pytest.mark.parametrize("case", READINGS)
 def test_a_pass_reads_each_row_once_beside_the_one_look(
     door: Door, scene: Any, folder: Path, reads: Reads, case: str
@@ -427,6 +432,17 @@ def test_a_fitted_factor_reads_the_target_once_more(
         assert reads.rows(path).max() <= 1 + bool(changes)
     for job in jobs:
         assert reads.rows(job.target).max() == 2
+
+
+@through([name for name in READING if name in MANY])
+def test_a_fitted_factor_of_dithers_reads_them_once_more_beside_the_rows_of_the_fit(
+    door: Door, scene: Any, folder: Path, reads: Reads
+) -> None:
+    jobs = scene("dithers")
+    door.make(jobs, folder / "out", {"target_scale": "fit"})
+    for job in jobs:
+        # Of small images like these the fit takes all rows.
+        assert reads.rows(job.target).max() == 3
 
 
 @through(["file", "programme"])
@@ -563,7 +579,7 @@ def test_a_read_that_fails_keeps_the_older_product(
     assert jobs[0].backgrounds[2].name in str(error)
 
 
-@through([*READING, "step"])
+@through([*READING, "step"], slow=["command"])
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("where", ["thread", "main"])
 def test_ctrl_c_in_a_read_leaves_nothing_behind(
@@ -637,7 +653,7 @@ def test_a_full_disk_keeps_the_older_files(door: Door, scene: Any, folder: Path)
     assert "writing failed" in str(error)
 
 
-@through(READING)
+@through(READING, slow=["command"])
 @pytest.mark.parametrize("number", range(1, 5))
 def test_a_disk_that_fails_at_the_last_flush_keeps_product_and_average(
     door: Door, scene: Any, folder: Path, number: int, monkeypatch: pytest.MonkeyPatch
@@ -887,6 +903,23 @@ def test_a_plan_is_refused_where_its_run_would_be(
         planned = plain.run("plan", association, *how)
         assert plain.run("run", association, *how, "-o", f"out{memory}") == planned, memory
         ends.append(planned)
+    assert ends[0] == 1
+    assert ends[-1] == 0
+
+
+@pytest.mark.slow
+def test_a_plan_counts_a_cluster_s_memory_as_its_run_does(
+    scene: Any, folder: Path, cluster_address: Callable[[], str]
+) -> None:
+    pytest.importorskip("distributed")
+    association = write_association(scene("dithers"), folder)
+    ends = []
+    for memory in ("40M", "86M", "100M", "400M"):
+        how = ("--allow-outside", "--memory", memory, "--dask", cluster_address())
+        planned = offsky_command("plan", association, *how)
+        done = offsky_command("run", association, *how, "-o", f"out{memory}")
+        assert done.returncode == planned.returncode, memory
+        ends.append(planned.returncode)
     assert ends[0] == 1
     assert ends[-1] == 0
 
