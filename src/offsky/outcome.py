@@ -137,7 +137,8 @@ class Outcome:
         effect = "set to NaN" if self.options.uncovered == "nan" else "left as they were"
         if self.target is None:
             effect = "not averaged"
-        return f"{_count(self.n_uncovered, 'pixel')} without a sample, {effect}"
+        no_value = without_value(self.n_no_value)
+        return f"{_count(self.n_uncovered, 'pixel')} without a sample, {effect}{no_value}"
 
 
 def _finite(value: Any, place: str, found: dict[str, str]) -> Any:
@@ -248,12 +249,9 @@ def gaps(outcome: Outcome) -> list[str]:
         fate = "set to NaN" if outcome.options.uncovered == "nan" else "not subtracted"
         if outcome.target is None:
             fate = "NaN in the average"
-        without = ""
-        if outcome.n_no_value:
-            without = f"; {outcome.n_no_value} of them have no value in the target either"
         warnings.append(
             f"{counted(outcome.n_uncovered, 'pixel has', 'pixels have')} no background sample, "
-            f"{fate}{without}"
+            f"{fate}{without_value(outcome.n_no_value)}"
         )
     if outcome.n_err_estimated:
         warnings.append(
@@ -267,6 +265,13 @@ def gaps(outcome: Outcome) -> list[str]:
             "stay as they were, without it"
         )
     return warnings
+
+
+def without_value(n_no_value: int) -> str:
+    """Return how many of some uncovered pixels the target has no value for; empty for none."""
+    if not n_no_value:
+        return ""
+    return f"; {counted(n_no_value, 'of them has', 'of them have')} no value in the target either"
 
 
 def counted(n: int, one: str, many: str) -> str:

@@ -1,7 +1,6 @@
 """The commands for whole programmes: ``offsky plan`` and ``offsky run``."""
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -110,7 +109,7 @@ def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: An
     from offsky.programme.journal import write_text
     from offsky.programme.plan_json import render_plan
 
-    with one_line_errors(), _said_once():
+    with one_line_errors():
         if output is not None:
             check_output(output, inputs=inputs, overwrite=how["overwrite"])
         made = _plan_of(inputs, how)
@@ -169,7 +168,7 @@ def run(
     from offsky.outcome import FAILED
     from offsky.programme.run import run_programme
 
-    with one_line_errors(), _said_once():
+    with one_line_errors():
         made = _plan_of(inputs, how)
         with _executor(how) as executor, _bar(len(made.products)) as tell:
             summary = run_programme(
@@ -291,19 +290,3 @@ def _bar(n_products: int) -> "Iterator[Callable[[ProductOutcome], None]]":
             bar.update()
 
         yield tell
-
-
-@contextmanager
-def _said_once() -> Iterator[None]:
-    """Log the same words once: a thousand products have the same to say."""
-    from offsky.programme.executors import SaidOnce
-
-    once = SaidOnce()
-    handlers = logging.getLogger().handlers
-    for handler in handlers:
-        handler.addFilter(once)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(once)

@@ -113,17 +113,44 @@ def by_name_only(masks: Sequence[Any] | Mapping[str, Path]) -> Mapping[str, Path
     return {}
 
 
+class _SaidOnce(logging.Filter):
+    """Lets the same words pass once in a command: many products have the same to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record says something new."""
+        message = record.getMessage()
+        is_new = message not in self._said
+        self._said.add(message)
+        return is_new
+
+
 class one_line_errors(AbstractContextManager[None]):
-    """Turn what went wrong into one line on standard error and exit status 1."""
+    """Turn what went wrong into one line on standard error and exit status 1.
+
+    A warning is shown once, however many products have it.
+    """
+
+    def __init__(self) -> None:
+        self._once = _SaidOnce()
+        self._handlers: list[logging.Handler] = []
 
     def __enter__(self) -> None:
         logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+        self._handlers = list(logging.getLogger().handlers)
+        for handler in self._handlers:
+            handler.addFilter(self._once)
         # A job that a batch system ends tidies up as after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         from offsky.errors import OffskyError
 
+        for handler in self._handlers:
+            handler.removeFilter(self._once)
         if isinstance(error, OffskyError):
             click.echo(f"offsky: {error}", err=True)
             sys.exit(1)

@@ -2,8 +2,9 @@
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from offsky.engine.make import megabytes
 from offsky.outcome import COMPLETE, FAILED, SKIPPED
@@ -58,7 +59,9 @@ def _memory_of_worker(plan: Plan, executor: Executor, memory_bytes: int | None) 
 
 def print_summary(summary: Summary, folder: Path) -> None:
     """Print what came of every product of a run."""
-    table = _table("product", "outcome", "backgrounds", "median level", "remarks")
+    table = _table(
+        "product", "outcome", "backgrounds", "rejected", "uncovered", "median level", "remarks"
+    )
     colours = {COMPLETE: "green", SKIPPED: "yellow", FAILED: "red"}
     for product in summary.products:
         details = product.details or {}
@@ -67,6 +70,8 @@ def print_summary(summary: Summary, folder: Path) -> None:
             product.output,
             product.status,
             str(len(details["backgrounds"])) if details else "",
+            _rejected(details),
+            f"{details['n_uncovered']:,}" if details else "",
             "" if level is None else f"{level:.5g} {details.get('unit') or ''}".rstrip(),
             product.reason or ("" if product.made else "made by an earlier run"),
             style=colours.get(product.status),
@@ -77,6 +82,12 @@ def print_summary(summary: Summary, folder: Path) -> None:
         f"{summary.count(FAILED)} failed in {summary.elapsed_s:.1f} s; see "
         f"{folder / 'summary.json'}"
     )
+
+
+def _rejected(details: Mapping[str, Any]) -> str:
+    """Return the share of samples that were rejected; nothing where there are none."""
+    n_samples = details.get("n_samples")
+    return f"{sum(details['n_rejected']) / n_samples:.2%}" if n_samples else ""
 
 
 def _totals(plan: Plan, executor: Executor, memory_bytes: int | None, needed: int) -> list[str]:

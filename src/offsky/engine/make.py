@@ -214,7 +214,7 @@ class _PassMaking:
             self._averaging(recipe_number, part, prepared[recipe_number])
             for recipe_number in range(len(part.recipes))
         ]
-        waiting = {p.number for each in averagings for p in each.products}
+        waiting = {d.number for recipe in part.recipes for d in recipe.demands}
         try:
             for each in averagings:
                 for product in each.products:
@@ -235,6 +235,7 @@ class _PassMaking:
             )
             self._tell_unusable_err(run)
             for averaging in averagings:
+                self._stop_unread(averaging, broken)
                 for result, number in self._results(averaging):
                     waiting.discard(number)
                     yield result
@@ -273,6 +274,13 @@ class _PassMaking:
         streamed = [self._making[d.number] for d in recipe.demands if d.number in recipe.streamed]
         return Averaging(recipe, prepared, streamed, self._options, has_variances=has_variances)
 
+    def _stop_unread(self, averaging: Averaging, broken: dict[Hashable, Exception]) -> None:
+        """Stop products whose target could not be read: it is not tried again."""
+        for demand in averaging.recipe.demands:
+            making = self._making[demand.number]
+            if making.target_key in broken:
+                making.error = making.error or broken[making.target_key]
+
     def _results(self, averaging: Averaging) -> Iterator[tuple[Result, int]]:
         """Finish an average, and all of its products."""
         recipe = averaging.recipe
@@ -288,7 +296,9 @@ class _PassMaking:
         finished, levels = averaging.finish(), averaging.prepared.levels
         late = []
         for making in of_recipe:
-            if making.number in recipe.streamed or making.target is None:
+            if making.error is not None:
+                yield making.failed(making.error), making.number
+            elif making.number in recipe.streamed or making.target is None:
                 yield making.finish(finished, levels), making.number
             else:
                 late.append(making)

@@ -263,6 +263,11 @@ class _Block:
         _own.average.clear()
         average = averaging.average(*frame_rows, images, _own.average)
         for product in averaging.products:
+            failure = self._run.broken.get(product.target_key)
+            if failure is not None:
+                # A writer would read these rows once more.
+                product.error = product.error or failure
+                continue
             product.subtract(*frame_rows, average, self._target_rows(product, *frame_rows))
 
     def _image(

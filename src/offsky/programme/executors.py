@@ -29,21 +29,6 @@ log = logging.getLogger(__name__)
 _MOST_DEATHS = 3
 
 
-class SaidOnce(logging.Filter):
-    """Lets the same words pass once: a thousand products have the same to say."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record says something new."""
-        message = record.getMessage()
-        is_new = message not in self._said
-        self._said.add(message)
-        return is_new
-
-
 class SerialExecutor:
     """One group after the other, in this process, on several threads.
 

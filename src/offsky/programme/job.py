@@ -157,7 +157,8 @@ class _Product:
         self._checksum = self._fingerprint(checksum=True) if job.checksum else None
 
     def _fingerprint(self, *, checksum: bool = False) -> str:
-        how = [asdict(self.planned.options), self.planned.force]
+        # Which background a mask is of counts too.
+        how = [asdict(self.planned.options), self.planned.force, self.planned.masks]
         inputs = [Path(path) for path in (*self.planned.inputs, *self.planned.mask_files)]
         return fingerprint(how, inputs, checksum=checksum)
 
@@ -195,7 +196,7 @@ class _Product:
             )
         product = FileProduct(self._output, overwrite=replace_product and self._output.exists())
         # Before anything is noted: what may not be replaced is no business of the journal.
-        product.check([Path(path) for path in self.planned.inputs])
+        product.check([Path(path) for path in (*self.planned.inputs, *self.planned.mask_files)])
         self._journal.begin(
             self.planned.output, average=self._combined if combined is not None else None
         )

@@ -11,7 +11,14 @@ from typing import Any, Protocol
 
 from offsky.engine.make import megabytes
 from offsky.errors import OutputError, ParameterError
-from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome, counted
+from offsky.outcome import (
+    COMPLETE,
+    FAILED,
+    SKIPPED,
+    ProductOutcome,
+    counted,
+    without_value,
+)
 from offsky.programme.job import GroupJob, failed
 from offsky.programme.journal import Journal, write_text
 from offsky.programme.plan import Plan, balance
@@ -243,7 +250,10 @@ def gaps_of(products: Sequence[ProductOutcome]) -> list[str]:
         if numbers:
             n_products = counted(len(numbers), "product", "products")
             n_pixels = counted(sum(numbers), "pixel", "pixels")
-            warnings.append(f"{n_products} of {len(made)}: {n_pixels} {words}")
+            more = ""
+            if name == "n_uncovered":
+                more = without_value(sum(details.get("n_no_value") or 0 for details in made))
+            warnings.append(f"{n_products} of {len(made)}: {n_pixels} {words}{more}")
     return warnings
 
 
