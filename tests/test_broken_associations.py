@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import expose, product, refused, write_association
+from plain import expose, product, refused, run, write_association
 
 import offsky
 from offsky.io.association import AssociationProduct, read_association
@@ -65,10 +65,6 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "a long expname": (
         f"{MEMBERS}.1.expname", "x" * 5000, "products[0].members[1].expname: ",
     ),
-    "missing file": (
-        f"{MEMBERS}.1.expname", "gone.fits", "products[0].members[1].expname: no such file",
-    ),
-    "a folder": (f"{MEMBERS}.1.expname", ".", "products[0].members[1].expname: no such file"),
     "both kinds": (
         f"{MEMBERS}.1.expname", "target_rate.fits",
         "products[0].members: target_rate.fits is both science and background",
@@ -99,6 +95,27 @@ def test_a_broken_association_gives_one_line_that_names_the_place(
     assert expected in line
     # Nothing is begun before everything has been checked.
     assert not list(Path().glob("*.fits"))
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [("gone.fits", "gone.fits: no such file"), (".", "cannot be read (Is a directory)")],
+)
+def test_a_member_that_is_no_file_stops_its_product_alone(
+    inputs: Path, capsys: pytest.CaptureFixture[str], member: str, expected: str
+) -> None:
+    asn = write_association(
+        inputs / "a_asn.json",
+        product("first", "target", "one"),
+        product("second", "other", "four"),
+    )
+    changed(asn, f"{MEMBERS}.1.expname", member)
+    capsys.readouterr()
+    assert run("subtract", asn, "--sigma", "0.9") == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "offsky: " in line]
+    assert line.startswith("offsky: first: ")
+    assert expected in line
+    assert [path.name for path in Path().glob("*.fits")] == ["second_bsub.fits"]
 
 
 @pytest.mark.parametrize(

@@ -273,5 +273,6 @@ def test_profiles_are_never_warned_of() -> None:
     assert {each.name for each in declarations(Options) if each.idle is None} == {
         "errors",
         "dq",
+        "mask_good_is",
         "mask_sources",
     }

@@ -483,7 +483,7 @@ def test_trap_2_what_no_background_covers_is_told(
     assert theirs.background.data[2, 3] == theirs.background.err[2, 3] == 0
     assert np.isnan(ours.background.data[2, 3])
     assert np.isnan(ours.background.err[2, 3])
-    assert "1 pixels have no background sample" in caplog.text
+    assert "1 pixel has no background sample" in caplog.text
     assert header(ours.result)["OFFNUNCV"] == 1
 
 
@@ -536,7 +536,7 @@ def test_trap_5_one_unknown_error_does_not_spoil_the_others(
     assert np.isnan(theirs.background.err[2, 3])
     # The mean variance of the others stands in.
     np.testing.assert_allclose(ours.background.err, 0.5 / np.sqrt(2), rtol=1e-6)
-    assert "1 pixels have samples without a finite ERR" in caplog.text
+    assert "1 pixel has samples without a finite ERR" in caplog.text
 
 
 def test_trap_6_flags_and_flagged_samples_count_as_in_jwst(both: Any, write: Any) -> None:

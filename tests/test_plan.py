@@ -508,11 +508,9 @@ def test_a_plan_says_where_each_file_lies_and_what_its_rows_take(folder: Path) -
         assert first.start == (5, 3)
         assert first.window == Window(4, 2, 16, 24)
         row = 4 * 16
-        rows = first.image_row_bytes, first.err_row_bytes, first.variance_row_bytes
-        assert rows == (2 * row, row, 2 * row)
         assert first.row_bytes == n_planes * row
         assert second.window == Window(0, 0, 16, 24)
-        assert (second.image_row_bytes, second.variance_row_bytes) == (6 * row, 0)
+        assert second.row_bytes == 9 * row
         # Its keywords contradict its shape: it lies where its companions lie.
         assert third.start is None
         assert third.window is None

@@ -168,8 +168,7 @@ def test_a_whole_programme_fits_each_target(files: list[Path], tmp_path: Path) -
     )
     (tmp_path / "out" / ".offsky").mkdir(parents=True)
     job = GroupJob(
-        kind="shared", products=products, folder=str(tmp_path / "out"), threads=2,
-        rows_per_block=16, products_per_pass=2,
+        products=products, folder=str(tmp_path / "out"), threads=2,
     )  # fmt: skip
     for made in make_group(job):
         assert made.status == "COMPLETE", made.reason

@@ -58,7 +58,7 @@ def test_tilts_agree_within_1e_8_and_unknown_ones_with_each_other(
         choice = choose_backgrounds(
             in_memory("t", **ours), [in_memory("b", **theirs)], policy=policy, options=Options()
         )
-        assert (len(choice.exposures) == 1) == used
+        assert (len(choice.used) == 1) == used
 
 
 def test_all_or_nothing_drops_every_background_and_says_why() -> None:
@@ -67,7 +67,7 @@ def test_all_or_nothing_drops_every_background_and_says_why() -> None:
     choice = choose_backgrounds(
         target, backgrounds, policy=Policy(all_or_nothing_tilt=True), options=Options()
     )
-    assert choice.exposures == []
+    assert choice.used == ()
     assert [name for name, _ in choice.dropped] == ["b0", "b1", "b2"]
     reasons = [reason for _, reason in choice.dropped]
     assert reasons[0] == reasons[2] == "GWA tilt of another background differs"

@@ -62,10 +62,12 @@ def _make_group(
     progress: Progress | None,
 ) -> Iterator[Result]:
     ready: list[Making] = []
+    demands: list[Demand] = []
     for number, order in enumerate(orders):
         try:
             making = _chosen(number, order, inputs, options)
             if making.used:
+                demands.append(_demand(making, options))
                 ready.append(making)
                 continue
             result = making.copy_unchanged()
@@ -73,7 +75,6 @@ def _make_group(
             result = Result(order, error=error)
         yield result
     by_number = {making.number: making for making in ready}
-    demands = [_demand(making, options) for making in ready]
     for pass_ in arrange(demands):
         group = [by_number[d.number] for recipe in pass_.recipes for d in recipe.demands]
         yield from _PassMaking(pass_, group, inputs, options, limits, progress).make()
@@ -224,7 +225,10 @@ class _PassMaking:
                 self._opened(part),
                 averagings,
                 self._options,
-                wanted_planes(part, self._options),
+                Wanted(
+                    wanted_planes(part, self._options).err,
+                    any(averaging.variances for averaging in averagings),
+                ),
                 broken,
             )
             run.run(
@@ -270,7 +274,10 @@ class _PassMaking:
         recipe = part.recipes[number]
         members = self._opened(part).exposures
         places = {facts.key: i for i, facts in enumerate(part.exposures)}
-        has_variances = all(members[places[m.facts.key]].has_variances for m in recipe.members)
+        # Nobody else looks at variances: they may be damaged.
+        has_variances = self._options.errors == "propagate" and all(
+            members[places[m.facts.key]].has_variances for m in recipe.members
+        )
         streamed = [self._making[d.number] for d in recipe.demands if d.number in recipe.streamed]
         return Averaging(recipe, prepared, streamed, self._options, has_variances=has_variances)
 
