@@ -219,7 +219,7 @@ def test_a_writer_takes_the_rows_of_a_pass(folder: Path, exposures: list[Path]) 
     write_association(folder / "a_asn.json", *products)
     outcomes = list(offsky.subtract_association("a_asn.json"))
     assert all(isinstance(each, offsky.Outcome) for each in outcomes)
-    with np.load("d_rate_bsub.npz") as made:
+    with np.load("d_bsub.npz") as made:
         np.testing.assert_allclose(made["sci"], 6 - 4)
     assert not list(folder.glob(".*part*"))
 

@@ -18,7 +18,7 @@ from offsky.io import source as source_module
 from offsky.io.fits import FitsExposure
 from offsky.io.source import LocalFile, TemporaryCopy, open_source
 from offsky.testing import write_exposure
-from offsky.values.exposure import Scratch
+from offsky.values.exposure import Scratch, Wanted
 
 CONTENT = bytes(range(256)) * 50
 
@@ -204,7 +204,7 @@ def test_all_planes_of_a_block_of_rows_are_read_by_one_call(
 
     monkeypatch.setattr(LocalFile, "read", count)
     with FitsExposure(path) as exposure:
-        rows = exposure.read_rows(2, 5, Scratch())
+        rows = exposure.read_rows(2, 5, Scratch(), Wanted())
     assert calls == [3 * (nints or 1)]
     np.testing.assert_array_equal(rows.sci, sci[..., 2:5, :])
     np.testing.assert_array_equal(rows.err, sci[..., 2:5, :] + 1000)
