@@ -35,7 +35,8 @@ from doors import (
     root,
     write_association,
 )
-from plain import pixels, rows_of
+from plain import expose, pixels, rows_of
+from plain import write_association as write_products
 from programmes import leftovers, offsky_command
 from scenes import FULL, KINDS, SHAPE, Job, write, write_mask
 
@@ -1047,3 +1048,30 @@ def test_an_average_alone_refuses_options_of_the_subtraction(
     assert plain.run("average", *job.backgrounds, "-o", "a.fits", flag) == 2
     assert "an average alone is not subtracted" in capsys.readouterr().err
     assert not Path("a.fits").exists()
+
+
+def test_products_that_share_an_average_save_the_same_one_at_a_time(tmp_path: Path) -> None:
+    """Writers of a shared average work at a time: none may change it for the others."""
+    rng = np.random.default_rng(5)
+    shape = (256, 256)
+    skies = [expose(tmp_path / f"sky{i}_rate.fits", rng.normal(10, 1, shape)) for i in range(3)]
+    targets = [expose(tmp_path / f"t{i}_rate.fits", rng.normal(12, 1, shape)) for i in range(12)]
+    plan = [
+        (path.stem, [(path.name, "science"), *((sky.name, "background") for sky in skies)])
+        for path in targets
+    ]
+    asn = write_products(tmp_path / "a_asn.json", *plan)
+    for _ in range(3):
+        done = offsky.subtract_association(
+            asn, tmp_path, save_combined=True, overwrite=True, threads=4
+        )
+        assert all(isinstance(each, offsky.Outcome) for each in done)
+        saved = [
+            pixels(path, "ERR") for path in sorted(tmp_path.glob("*_combinedbackground.fits"))
+        ]
+        assert len(saved) == 12
+        assert all(np.array_equal(each, saved[0]) for each in saved)
+        for path in targets:
+            product = pixels(tmp_path / path.name.replace("_rate", "_bsub"))
+            level = pixels(tmp_path / path.name.replace("_rate", "_combinedbackground"))
+            np.testing.assert_array_equal(product, pixels(path) - level)

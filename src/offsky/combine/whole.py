@@ -166,6 +166,18 @@ def _planes_of(kept: Kept) -> Sequence[tuple[str, type]]:
     return planes
 
 
+def freeze(average: ClippedMean) -> None:
+    """Make an average that several threads use read-only.
+
+    `astropy.io.fits` swaps the bytes of an array in place while it writes it, unless it may not
+    write to it: others would read swapped bytes meanwhile.
+    """
+    for name in ("sci", "err", "dq", "n_kept", "var_poisson", "var_rnoise"):
+        array: Array | None = getattr(average, name)
+        if array is not None:
+            array.flags.writeable = False
+
+
 def rows_of(average: ClippedMean, first: int, last: int) -> ClippedMean:
     """Return rows [first, last) of a whole average; its counts stay those of the whole."""
 

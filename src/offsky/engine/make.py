@@ -4,7 +4,7 @@ import logging
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from offsky.combine.whole import Finished
+from offsky.combine.whole import Finished, freeze
 from offsky.engine.forecast import EXPOSURE_BYTES, Forecast, forecast, wanted_planes
 from offsky.engine.inputs import Inputs, together
 from offsky.engine.look import look
@@ -301,6 +301,8 @@ class _PassMaking:
                 yield making.failed(making.error or RuntimeError("no reason")), making.number
             return
         finished, levels = averaging.finish(), averaging.prepared.levels
+        if len(of_recipe) > 1 and finished.average is not None:
+            freeze(finished.average)
         late = []
         for making in of_recipe:
             if making.error is not None:
