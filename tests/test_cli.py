@@ -216,6 +216,37 @@ def test_from_fits_to_fits_neither_models_nor_asdf_are_imported(
     assert not loaded & {"stdatamodels", "asdf", "gwcs", "jwst", "scipy", "stpipe"}
 
 
+OURS = """
+import sys
+from offsky.command.main import cli
+cli(sys.argv[1:], standalone_mode=False)
+print("\\n" + " ".join(sorted(name for name in sys.modules if name.startswith("offsky."))))
+"""
+OF_HELP = """
+command command.exposures command.main command.options command.programmes command.shared
+effect errors options
+"""
+OF_AN_OPTION = """
+measure.finder measure.fit engine.search io.association programme step testing
+"""
+
+
+def test_the_start_of_the_command_imports_these_modules_and_no_other() -> None:
+    loaded = python(OURS, "--help").splitlines()[-1].split()
+    assert loaded == [f"offsky.{name}" for name in sorted(OF_HELP.split())]
+
+
+def test_a_plain_subtraction_imports_no_module_of_another_door_or_option(
+    folder: Path, exposures: Any
+) -> None:
+    target, backgrounds = exposures(None, (None, 2))
+    loaded = set(
+        python(OURS, "subtract", target, *backgrounds, cwd=folder).splitlines()[-1].split()
+    )
+    assert not loaded & {f"offsky.{name}" for name in OF_AN_OPTION.split()}
+    assert len(loaded) < 82
+
+
 def test_it_works_without_a_network_and_without_crds(folder: Path, exposures: Any) -> None:
     target, backgrounds = exposures(None, (None,))
     without = {key: value for key, value in os.environ.items() if not key.startswith("CRDS")}

@@ -86,9 +86,8 @@ def average_planes(
         own = None if room is None else room.get(name)
         if own is None:
             return np.empty(n_pixels, dtype=dtype)
-        assert own.shape == shape, (name, own.shape, shape)
-        assert own.dtype == dtype, (name, own.dtype, dtype)
-        assert own.flags.c_contiguous, name
+        if own.shape != shape or own.dtype != dtype or not own.flags.c_contiguous:
+            raise ValueError(f"room for {name}: {own.shape} of {own.dtype}, not {shape}, {dtype}")
         return own.reshape(-1)
 
     real = np.float64 if wide else np.float32

@@ -140,7 +140,8 @@ class RawArray:
     def read_rows(self, first: int, last: int, scratch: Scratch) -> Array:
         """Read rows [first, last) of every plane into `scratch`."""
         spans, rows = self.spans(first, last, scratch)
-        assert self._source is not None
+        if self._source is None:
+            raise RuntimeError("an array that is only written to")
         self._source.read(spans)
         return rows
 

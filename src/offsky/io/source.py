@@ -195,7 +195,8 @@ class _DiskFile:
             self._n_users += 1
         try:
             self._make_open()
-            assert self._file is not None
+            if self._file is None:
+                raise RuntimeError(f"{self.name}: read after it was closed")
             yield self._file.fileno()
         finally:
             with _pool.lock:

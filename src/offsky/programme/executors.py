@@ -155,7 +155,8 @@ def _begin_worker(log_level: int) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, _end_quietly)
     parent = multiprocessing.parent_process()
-    assert parent is not None
+    if parent is None:
+        raise RuntimeError("a worker without a parent")
 
     main = threading.get_ident()
 
