@@ -224,7 +224,7 @@ print("\\n" + " ".join(sorted(name for name in sys.modules if name.startswith("o
 """
 OF_HELP = """
 command command.exposures command.main command.options command.programmes command.shared
-effect errors options
+effect errors interrupts options
 """
 OF_AN_OPTION = """
 measure.finder measure.fit engine.search io.association programme step testing

@@ -19,6 +19,7 @@ MODULES = {
 # From the ground up: a module may import its own room and those before it.
 ROOMS = (
     "errors",
+    "interrupts",
     "units",
     "arrays",
     "given",

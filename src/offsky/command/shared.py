@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offsky.command.options import pixel_options
+from offsky.interrupts import repeat_lost_interrupts
 
 if TYPE_CHECKING:
     from offsky.engine.order import Progress
@@ -136,6 +137,7 @@ class one_line_errors(AbstractContextManager[None]):
 
     def __init__(self) -> None:
         self._filters: list[tuple[logging.Handler, logging.Filter]] = []
+        self._restore: Callable[[], None] = lambda: None
 
     def __enter__(self) -> None:
         logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
@@ -145,10 +147,12 @@ class one_line_errors(AbstractContextManager[None]):
             handler.addFilter(once)
         # A job that a batch system ends tidies up as after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        self._restore = repeat_lost_interrupts()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         from offsky.errors import OffskyError
 
+        self._restore()
         for handler, once in self._filters:
             handler.removeFilter(once)
         if isinstance(error, OffskyError):

@@ -20,6 +20,7 @@ from typing import Any
 
 from offsky.combine.planes import count_threads
 from offsky.errors import ParameterError
+from offsky.interrupts import repeat_lost_interrupts
 from offsky.outcome import ProductOutcome
 from offsky.programme.job import GroupJob, GroupReport, failed, make_group, make_group_report
 
@@ -154,6 +155,7 @@ def _begin_worker(log_level: int) -> None:
     logging.basicConfig(level=log_level, handlers=[logging.NullHandler()])
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, _end_quietly)
+    repeat_lost_interrupts()
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("a worker without a parent")
