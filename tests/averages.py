@@ -1,11 +1,11 @@
 """Averages of rows and of exposures in memory, by the pieces of the engine itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from offsky.combine.images import Image, combine_images, make_image
+from offsky.combine.images import combine_images, make_image
 from offsky.combine.whole import Finished
 from offsky.engine.forecast import wanted_planes
 from offsky.engine.look import look
@@ -21,22 +21,10 @@ from offsky.values.mask import PackedMask
 from offsky.values.window import Window
 
 
-def combine_rows(
-    rows: Sequence[Rows],
-    options: Options,
-    weights: Any = None,
-    covers: Sequence[Any] | None = None,
-) -> ClippedMean:
+def combine_rows(rows: Sequence[Rows], options: Options, weights: Any = None) -> ClippedMean:
     """Average the same rows of several exposures, images and cubes in any mixture."""
     images = [make_image(each, options) for each in rows]
-    if covers is not None:
-        images = [i._replace(covers=c) for i, c in zip(images, covers, strict=True)]
     return combine_images(images, options, weights=weights)
-
-
-def as_image(rows: Rows) -> Image:
-    """Return rows of an image as one."""
-    return Image(rows)
 
 
 def pass_of(
@@ -79,11 +67,7 @@ def assemble(
 
 
 def find_sources(
-    exposures: Sequence[ArrayExposure],
-    finder: Callable[..., Any],
-    *,
-    options: Options,
-    threads: int,
+    exposures: Sequence[ArrayExposure], *, options: Options, threads: int
 ) -> list[PackedMask]:
     """Find the sources in each exposure, by its difference from the others."""
     from offsky.engine import search

@@ -430,12 +430,13 @@ def test_the_kernel_refuses_what_it_would_overrun_or_not_know(kernel: Any) -> No
 def test_rows_keep_their_variances_only_where_all_that_reach_them_have_them(engine: Any) -> None:
     from averages import combine_rows
 
+    from offsky.combine.images import absent_image, combine_images, make_image
+
     shape, options = (2, 3), Options(errors="propagate")
     ones = np.ones(shape, "f4")
     full = Rows(ones, ones, None, var_poisson=ones, var_rnoise=ones)
-    outside = Rows(np.full(shape, np.nan, "f4"), None, None)
-    covers = [None, None, np.zeros(shape, bool)]
-    got = combine_rows([full, full, outside], options, covers=covers)
+    images = [make_image(full, options), make_image(full, options), absent_image(shape)]
+    got = combine_images(images, options)
     assert got.var_poisson is not None
     np.testing.assert_array_equal(got.var_poisson, 0.5)
     without = combine_rows([full, Rows(ones, ones, None, var_poisson=ones)], options)
@@ -482,14 +483,20 @@ def test_along_integrations_flags_are_combined_and_bad_ones_left_out(engine: Any
 
 
 def test_flags_of_all_exposures_do_not_ask_those_that_do_not_reach_a_pixel(engine: Any) -> None:
-    from averages import combine_rows
+    from offsky.combine.images import combine_images
+    from offsky.engine.framing import image_of
+    from offsky.values.exposure import Scratch
+    from offsky.values.in_memory import ArrayExposure
+    from offsky.values.window import Window
 
+    frame, left, options = Window(1, 1, 4, 2), Window(1, 1, 2, 2), Options(dq="all", bad_bits=0)
     ones = np.ones((2, 4), "f4")
-    whole = Rows(ones, None, np.full((2, 4), 5, "u4"))
-    left = np.zeros((2, 4), bool)
-    left[:, :2] = True
-    sci = np.where(left, ones, np.float32(np.nan))
-    part = Rows(sci, None, np.where(left, np.uint32(4), np.uint32(0)))
-    got = combine_rows([whole, part], Options(dq="all", bad_bits=0), covers=[None, left])
+    whole = ArrayExposure("whole", ones, None, np.full((2, 4), 5, "u4"))
+    part = ArrayExposure("part", ones[:, :2], None, np.full((2, 2), 4, "u4"))
+    images = [
+        image_of(exposure, window, frame, (0, 2), Scratch(), options, None)
+        for exposure, window in ((whole, frame), (part, left))
+    ]
+    got = combine_images(images, options)
     assert got.dq is not None
     np.testing.assert_array_equal(got.dq, [[4, 4, 5, 5]] * 2)

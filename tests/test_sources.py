@@ -30,18 +30,15 @@ def exposures_of(backgrounds: tuple[SimulatedExposure, ...]) -> list[ArrayExposu
 
 
 @pytest.fixture
-def finder() -> Any:
-    """Return the finder, where sep is installed."""
+def finder() -> None:
+    """Skip where sep, which finds the sources, is not installed."""
     pytest.importorskip("sep")
-    from offsky.measure.finder import find_in_image
-
-    return find_in_image
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 9])
-def test_dithered_stars_are_found_and_the_detector_is_not(finder: Any, n: int) -> None:
+def test_dithered_stars_are_found_and_the_detector_is_not(finder: None, n: int) -> None:
     scene = simulate_exposures((256, 256), n_backgrounds=n, seed=12, level_drift=0.1)
-    found = find_sources(exposures_of(scene.backgrounds), finder, options=Options(), threads=2)
+    found = find_sources(exposures_of(scene.backgrounds), options=Options(), threads=2)
     for mask, background in zip(found, scene.backgrounds, strict=True):
         rows = mask.rows(0, 256)
         # The noise is 0.23: stars are found with their wings.
@@ -53,13 +50,13 @@ def test_dithered_stars_are_found_and_the_detector_is_not(finder: Any, n: int) -
 
 
 def test_what_is_found_does_not_depend_on_threads_or_strips(
-    finder: Any, monkeypatch: pytest.MonkeyPatch
+    finder: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = simulate_exposures((200, 64), n_backgrounds=3, seed=2)
     exposures = exposures_of(scene.backgrounds)
 
     def masks(threads: int) -> list[Array]:
-        found = find_sources(exposures, finder, options=Options(), threads=threads)
+        found = find_sources(exposures, options=Options(), threads=threads)
         return [mask.rows(0, 200) for mask in found]
 
     one = masks(1)
@@ -81,11 +78,11 @@ def test_a_grown_mask_is_a_disk_about_each_pixel() -> None:
     assert np.array_equal(grown(mask, 0), mask)
 
 
-def test_an_image_without_noise_or_samples_has_no_sources(finder: Any) -> None:
+def test_an_image_without_noise_or_samples_has_no_sources(finder: None) -> None:
     flat = np.full((64, 64), 3.0, np.float32)
     empty = np.full((64, 64), np.nan, np.float32)
     exposures = [ArrayExposure(name, sci, None, None) for name, sci in (("f", flat), ("e", empty))]
-    for mask in find_sources(exposures, finder, options=Options(), threads=1):
+    for mask in find_sources(exposures, options=Options(), threads=1):
         assert mask.count() == 0
 
 
@@ -102,7 +99,7 @@ def scene_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], A
 
 
 def test_masked_sources_leave_no_holes_in_the_target(
-    finder: Any, scene_files: tuple[list[Path], Any], tmp_path: Path
+    finder: None, scene_files: tuple[list[Path], Any], tmp_path: Path
 ) -> None:
     (target, *backgrounds), scene = scene_files
     before = [file_digest(path) for path in (target, *backgrounds)]
@@ -119,7 +116,7 @@ def test_masked_sources_leave_no_holes_in_the_target(
 
 
 def test_files_equal_models_where_sources_are_left_out(
-    finder: Any, scene_files: tuple[list[Path], Any], tmp_path: Path
+    finder: None, scene_files: tuple[list[Path], Any], tmp_path: Path
 ) -> None:
     (target, *backgrounds), _ = scene_files
     options = Options(mask_sources=True, level="scale", errors="propagate", dq="kept")
@@ -131,7 +128,7 @@ def test_files_equal_models_where_sources_are_left_out(
             assert_same_bits(hdus[name].data, np.asarray(array))
 
 
-def test_a_cube_is_searched_in_the_mean_of_its_integrations(finder: Any) -> None:
+def test_a_cube_is_searched_in_the_mean_of_its_integrations(finder: None) -> None:
     rng = np.random.default_rng(4)
     faint = np.zeros((96, 96))
     faint[40:44, 50:54] = 0.06  # a bit above half the noise of one integration
@@ -139,7 +136,7 @@ def test_a_cube_is_searched_in_the_mean_of_its_integrations(finder: Any) -> None
     for light in (faint, 0 * faint):
         sci = (5 + light + rng.normal(0, 0.1, (25, 96, 96))).astype(np.float32)
         cubes.append(ArrayExposure("cube", sci, np.full_like(sci, 0.1), None))
-    found = find_sources(cubes, finder, options=Options(), threads=1)
+    found = find_sources(cubes, options=Options(), threads=1)
     assert found[0].rows(0, 96)[40:44, 50:54].all()
     assert found[0].count() < 400
     assert found[1].count() < 400
@@ -161,15 +158,15 @@ def test_without_sep_one_line_tells_what_to_install(
         offsky.subtract(target, backgrounds, options=Options(mask_sources=True))
 
 
-def test_memory_of_the_search_is_bounded(finder: Any) -> None:
+def test_memory_of_the_search_is_bounded(finder: None) -> None:
     """Thirty-two exposures of 1024 x 1024 take no more than strips and bits."""
     rng = np.random.default_rng(1)
     sci = rng.normal(10, 0.1, (1024, 1024)).astype(np.float32)
     err = np.full_like(sci, 0.1)
     exposures = [ArrayExposure(f"sky {i}", sci, err, None) for i in range(32)]
-    find_sources(exposures[:2], finder, options=Options(), threads=2)
+    find_sources(exposures[:2], options=Options(), threads=2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    find_sources(exposures, finder, options=Options(), threads=2)
+    find_sources(exposures, options=Options(), threads=2)
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown_mb < 150
 

@@ -167,9 +167,7 @@ def test_a_whole_programme_fits_each_target(files: list[Path], tmp_path: Path) -
         for i in (0, 1)
     )
     (tmp_path / "out" / ".offsky").mkdir(parents=True)
-    job = GroupJob(
-        products=products, folder=str(tmp_path / "out"), threads=2,
-    )  # fmt: skip
+    job = GroupJob(products=products, folder=str(tmp_path / "out"), threads=2)
     for made in make_group(job):
         assert made.status == "COMPLETE", made.reason
     for i in (0, 1):
