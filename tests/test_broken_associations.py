@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plain import expose, product, refused, run, write_association
 
@@ -162,6 +162,9 @@ products = st.fixed_dictionaries(
 
 @settings(max_examples=150)
 @given(content=st.fixed_dictionaries({"products": st.lists(products, max_size=3)}) | anything)
+@example(
+    content={"products": [{"name": "p", "members": [{"expname": "c.fits", "exptype": "science"}]}]}
+)
 def test_whatever_json_holds_it_is_followed_or_refused_in_one_line(
     tmp_path: Path, content: Any
 ) -> None:
@@ -176,5 +179,8 @@ def test_whatever_json_holds_it_is_followed_or_refused_in_one_line(
     else:
         message = "followed"
         assert found
-        assert all(isinstance(each, AssociationProduct) and each.target.exists() for each in found)
+        assert all(isinstance(each, AssociationProduct) for each in found)
+        # Members may be missing, which stops their products alone, but never lie elsewhere.
+        followed = [path for each in found for path in (each.target, *each.backgrounds)]
+        assert all(path.resolve().is_relative_to(tmp_path.resolve()) for path in followed)
     assert message.isprintable()
