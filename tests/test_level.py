@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import offsky
+from offsky.combine.images import Adjustments, combine_images, make_image
 from offsky.measure.levels import clipped_median, even_rows, match_levels
 from offsky.options import Options
 from offsky.testing import assert_same_bits, file_digest, simulate_exposures, write_exposure
+from offsky.values.exposure import Rows
 from offsky.values.in_memory import ArrayExposure
 from offsky.values.mask import PackedMask
 
@@ -142,6 +144,33 @@ def test_do_not_use_is_left_out_of_levels_whatever_the_options() -> None:
     samples = sample_levels(skies, Options())
     assert np.nanmax(samples) == 1.0
     assert np.isnan(samples).mean() == 0.5
+
+
+@pytest.mark.parametrize("nints", [None, 2])
+def test_an_adjustment_changes_what_it_says_and_no_more(engine: Any, nints: int | None) -> None:
+    shape = (3, 6) if nints is None else (nints, 3, 6)
+    sci = np.arange(np.prod(shape), dtype=">f4").reshape(shape)
+    err, dq = np.full_like(sci, 2.0), np.full(shape, 4, np.uint32)
+    mask = np.zeros((3, 6), np.bool_)
+    mask[1, 3] = True
+    before = sci.tobytes(), err.tobytes(), dq.tobytes()
+    options = Options(reject="none")
+    image = make_image(Rows(sci, err, dq), options, skip=mask)
+    moved = Adjustments(np.array([1.5]), np.array([-2.0]))
+    got = combine_images([image], options, adjustments=moved)
+    own = sci.astype("f4") if nints is None else sci.mean(axis=0, dtype="f8").astype("f4")
+    expected = own * -2 + np.float32(1.5)
+    expected[mask] = np.nan
+    assert_same_bits(got.sci, expected)
+    # Of the mean of two, a root of two less.
+    error = np.full((3, 6), 4.0 / np.sqrt(nints or 1), np.float32)
+    error[mask] = np.nan
+    assert got.err is not None
+    assert_same_bits(got.err, error)
+    assert got.dq is not None
+    assert_same_bits(got.dq, np.full((3, 6), 4, np.uint32))
+    assert (got.n_masked.tolist(), got.n_samples) == ([nints or 1], sci.size - (nints or 1))
+    assert (sci.tobytes(), err.tobytes(), dq.tobytes()) == before
 
 
 @pytest.mark.parametrize("width", [1, 7, 8, 9, 64])
