@@ -310,11 +310,11 @@ class _two_threads:
     n_workers, threads, is_here = 2, 1, True
 
     def run(self, jobs: Sequence[object]) -> Iterator[object]:
-        from offsky.programme.job import make_group_list
+        from offsky.programme.job import make_group_report
 
         with ThreadPoolExecutor(2) as pool:
-            for outcomes in pool.map(make_group_list, jobs):
-                yield from outcomes
+            for report in pool.map(make_group_report, jobs):
+                yield from report.outcomes
 
 
 @contextmanager
