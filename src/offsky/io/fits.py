@@ -6,7 +6,6 @@ unusual arrays are read through astropy itself.
 """
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,12 +17,12 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyError
 
 from offsky.arrays import Array, as_flags, as_samples
 from offsky.errors import ExposureError, first_line
 from offsky.io.fits_header import Cards
-from offsky.io.fits_layout import Extent, read_layout
+from offsky.io.fits_layout import DAMAGE, Extent, read_layout
+from offsky.io.fits_unit import open_unit
 from offsky.io.source import Source, Span, open_source
 from offsky.values.exposure import Rows, Scratch, Wanted
 from offsky.values.metadata import KEYWORDS, OF_SCI, UNREADABLE, Metadata, metadata_of
@@ -34,10 +33,7 @@ TOP_BIT = 0x80000000
 
 VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 
-# What astropy raises for damage that it comes upon, of one kind or another.
 _ABSENT = object()
-
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, VerifyError)
 
 
 class _ArrayReader(Protocol):
@@ -221,7 +217,7 @@ class FitsExposure:
         self.name = self.path.name
         self.source: Source = open_source(self.path)
         # Opened where an array is to be decompressed, scaled or converted.
-        self._hdus: fits.HDUList | None = None
+        self._units: dict[int, fits.HDUList] = {}
         self._lock = Lock()
         try:
             with _damage_told(self.path):
@@ -298,22 +294,26 @@ class FitsExposure:
             stored = {(32, 0): ">u4", (32, TOP_BIT): ">u4"}
         dtype = stored.get((cards["BITPIX"], zero))
         if dtype is None or cards.get("BSCALE", 1) != 1 or extent.is_compressed:
-            hdu = self._hdu(extent)
+            hdu = self.unit(extent)
             return _SectionArray(hdu, str(self.path), self._lock, dq)
         shape = tuple(int(cards[f"NAXIS{axis}"]) for axis in range(cards["NAXIS"], 0, -1))
         return RawArray(self.source, extent.data_start, shape, dtype, int(zero))
 
-    def _hdu(self, extent: Extent) -> Any:
-        """Return astropy's object for an array that takes more than reading bytes."""
-        if self._hdus is None:
-            with warnings.catch_warnings():
-                # Missing padding has been told.
-                warnings.simplefilter("ignore")
-                self._hdus = fits.open(self.source.view(), mode="readonly", memmap=False)
-                len(self._hdus)  # to its end
+    def unit(self, extent: Extent) -> Any:
+        """Return astropy's object for an array that takes more than reading bytes.
+
+        Raises
+        ------
+        ExposureError
+            If it cannot be read.
+        """
         try:
-            return self._hdus[self.extents.index(extent)]
-        except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as error:
+            if extent.header_start not in self._units:
+                self._units[extent.header_start] = open_unit(self.source, extent)
+            return self._units[extent.header_start][-1]
+        except ExposureError:
+            raise
+        except DAMAGE as error:
             raise ExposureError(
                 f"{self.path}: {extent.name} cannot be read ({first_line(error)}); "
                 "fetch the file again"
@@ -426,8 +426,8 @@ class FitsExposure:
 
     def close(self) -> None:
         """Close the file."""
-        if self._hdus is not None:
-            self._hdus.close()
+        for unit in self._units.values():
+            unit.close()
         self.source.close()
 
     def __enter__(self) -> Self:
@@ -460,7 +460,7 @@ def _damage_told(path: Path) -> Iterator[None]:
         yield
     except ExposureError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ExposureError(
             f"{path}: not a FITS file that can be read ({first_line(error)}); fetch it again"
         ) from error
@@ -474,7 +474,7 @@ def _metadata(primary: Cards, sci: Cards) -> Metadata:
         for cards in (sci, primary) if name in OF_SCI else (primary, sci):
             try:
                 value = cards.get(keyword, _ABSENT)
-            except _DAMAGE:
+            except DAMAGE:
                 # Of one card, such as a number nan. What needs it says so.
                 return UNREADABLE
             if value is not _ABSENT:

@@ -6,7 +6,9 @@ are left for the files that need them.
 """
 
 import logging
+import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +27,26 @@ log = logging.getLogger(__name__)
 # Read at a time: both large headers of an exposure, or the whole of a tiny file; then
 # those of one small extension.
 _FIRST_BYTES, _NEXT_BYTES = 2**16, 2 * BLOCK
+
+BITS = (8, 16, 32, 64, -32, -64)
+"""What BITPIX may be."""
+
+# Where the next unit begins hangs on these.
+_STRUCTURE = re.compile("SIMPLE|XTENSION|BITPIX|NAXIS[0-9]*|PCOUNT|GCOUNT")
+# Names of extensions that are read, or written again.
+_USED = {"SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"}
+_MOST_FIELDS = 999  # of a table, as FITS has it
+
+DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    VerifyError,
+)
+"""What astropy raises for damage that it comes upon, of one kind or another."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +105,8 @@ def read_layout(source: Source) -> list[Extent]:
     while end < size and ahead.peek(end, 8) == (b"XTENSION" if extents else b"SIMPLE  "):
         try:
             extents.append(_read_extent(ahead, end, primary=not extents))
-        except (OSError, ValueError, TypeError, KeyError, VerifyError) as error:
+            _check_fields(extents[-1])
+        except DAMAGE as error:
             what = "header" if extents else "primary header"
             raise ExposureError(
                 f"{path}: not a FITS file that can be read (the {what} at byte {end} is "
@@ -177,6 +200,8 @@ def _data_size(cards: Cards) -> int | None:
     numbers = [cards.get("BITPIX"), cards.get("PCOUNT", 0), cards.get("GCOUNT", 1), *axes]
     if any(type(number) is not int for number in numbers) or min(numbers[1:]) < 0:
         return None
+    if numbers[0] not in BITS:
+        return None
     bits, n_parameters, n_groups, *axes = numbers
     return int(abs(bits) * n_groups * (n_parameters + prod(axes)) // 8)
 
@@ -188,13 +213,47 @@ def _astropy_extent(source: Source, start: int, *, primary: bool) -> Extent:
         warnings.simplefilter("ignore")
         file.seek(start)
         header = fits.Header.fromfile(file)
+        _check_structure(header)
         name = "PRIMARY" if primary else str(header.get("EXTNAME", "")).strip().upper()
         n_bytes, n_data = header.data_size_padded, header.data_size
         data_start = file.tell()
-    if n_bytes < 0:
-        raise ValueError("negative size")
     cards = Cards(b"", None, header=header)
     return Extent(name, cards, start, data_start, data_start + n_bytes, n_data)
+
+
+def _check_structure(header: fits.Header) -> None:
+    """Raise ValueError where a header does not say one size, or says several names.
+
+    A header whose END is damaged goes on into the next one, and has all of these twice.
+    """
+    counts = Counter(key for key in header if _STRUCTURE.fullmatch(key))
+    twice = next((key for key, n in counts.items() if n > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is there {counts[twice]} times")
+    n_names = sum(key == "EXTNAME" for key in header)
+    names = [str(header["EXTNAME", i]).strip().upper() for i in range(n_names)]
+    if len(names) > 1 and not _USED.isdisjoint(names):
+        raise ValueError(f"EXTNAME is there {len(names)} times")
+    n_axes = header.get("NAXIS")
+    if type(n_axes) is not int or not 0 <= n_axes < 1000:
+        raise ValueError(f"NAXIS is {n_axes!r}")
+    if header.get("BITPIX") not in BITS or type(header["BITPIX"]) is not int:
+        raise ValueError(f"BITPIX is {header.get('BITPIX')!r}")
+    for key in (*(f"NAXIS{i + 1}" for i in range(n_axes)), "PCOUNT", "GCOUNT"):
+        value = header.get(key, 0 if "COUNT" in key else None)
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{key} is {value!r}, no whole number")
+
+
+def _check_fields(extent: Extent) -> None:
+    """Raise ValueError where a table has an impossible number of columns.
+
+    astropy would make each of them, until the memory is full.
+    """
+    if extent.cards.get("XTENSION") in ("BINTABLE", "TABLE"):
+        n_fields = extent.cards.get("TFIELDS")
+        if type(n_fields) is not int or not 0 <= n_fields <= _MOST_FIELDS:
+            raise ValueError(f"TFIELDS is {n_fields!r}, where 0 to {_MOST_FIELDS} is expected")
 
 
 @contextmanager

@@ -1,8 +1,10 @@
-"""Write a subtracted target through astropy: for compressed and unusual files.
+"""Write a subtracted target whose images are compressed, scaled or of an unusual kind.
 
-The whole target is in memory. Use `offsky.io.fits_copy` where it can be used.
+The images that change are in memory, and written by astropy one by one, each with its own
+cards. All other units, and all other cards, are copied byte for byte.
 """
 
+import io
 import warnings
 from pathlib import Path
 
@@ -13,14 +15,17 @@ from offsky.arrays import as_flags, as_samples
 from offsky.errors import ExposureError, first_line
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_header import BLOCK, CARD
-from offsky.io.fits_verbatim import NewHeader
+from offsky.io.fits_layout import Extent
+from offsky.io.fits_unit import is_storage
+from offsky.io.fits_verbatim import NewHeader, card_images
+from offsky.io.source import write_exactly
 from offsky.subtraction import Subtracted, Subtraction, TargetRows, subtract_rows
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Rows
 
 
 class FitsRewrite:
-    """The target as astropy writes it, with new pixels and primary header.
+    """A new file that is the target's but for its images and the primary header.
 
     Parameters
     ----------
@@ -37,29 +42,33 @@ class FitsRewrite:
     def __init__(
         self, target: FitsExposure, path: Path, header: NewHeader, how: Subtraction
     ) -> None:
-        self._name = target.path
+        self._target = target
         self._path = path
         self._header = header
         self._how = how
-        self._hdus = fits.open(target.path, memmap=False)
+        self._own = {
+            extent.name: number
+            for number, extent in enumerate(target.extents)
+            if number and extent.name in target.images(with_errors=how.changes_errors)
+        }
         try:
             # In the machine's byte order and unscaled: what BSCALE made of it.
-            self._images = {
-                name: as_samples(self._native(name))
-                for name in target.images(with_errors=how.changes_errors)
-                if name != "DQ"
-            }
+            self._images = {name: as_samples(self._native(name)) for name in self._own}
             self._images["DQ"] = as_flags(self._native("DQ"))
+        except ExposureError:
+            raise
         except Exception as error:
             # Each compression has errors of its own.
-            self._hdus.close()
             raise ExposureError(
                 f"{target.path}: its images cannot be read ({first_line(error)}); "
                 "fetch the file again"
             ) from error
 
     def _native(self, name: str) -> np.ndarray:
-        data = np.array(self._hdus[name].data)
+        unit = self._target.unit(self._target.extents[self._own[name]])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data = np.array(unit.data)
         return data.astype(data.dtype.newbyteorder("="))
 
     def copy_rest(self) -> None:
@@ -77,60 +86,57 @@ class FitsRewrite:
         """Write the file."""
         try:
             self._write()
-        except OSError:
+        except (OSError, ExposureError):
             raise
         except Exception as error:
             raise ExposureError(
-                f"{self._name}: a header or an extension is damaged ({first_line(error)}); "
-                "fetch the file again"
+                f"{self._target.path}: a header or an extension is damaged "
+                f"({first_line(error)}); fetch the file again"
             ) from error
-        self.close()
 
     def _write(self) -> None:
-        for name, data in self._images.items():
-            i = self._hdus.index_of(name)
-            self._hdus[i] = _replaced(self._hdus[i], data)
-        cards = self._header.tobytes()
-        self._hdus[0].header = _room(self._hdus[0].header, len(cards))
-        with warnings.catch_warnings():
-            # Oddities of the target are not ours: to mend them is to change the file.
-            warnings.simplefilter("ignore")
-            self._hdus.writeto(self._path, overwrite=True, output_verify="ignore")
-        with self._path.open("r+b") as file:
-            file.write(cards)
+        with self._path.open("r+b", buffering=0) as file:
+            fd, cards = file.fileno(), self._header.tobytes()
+            write_exactly(fd, cards, 0)
+            position = len(cards)
+            for number, extent in enumerate(self._target.extents):
+                if self._own.get(extent.name) == number:
+                    for piece in self._unit(number, extent):
+                        write_exactly(fd, piece, position)
+                        position += len(piece)
+                    continue
+                start = extent.header_start if number else extent.data_start
+                self._target.source.copy(start, extent.end - start, fd, position)
+                position += extent.end - start
+            write_exactly(fd, bytes(-position % BLOCK), position)
+
+    def _unit(self, number: int, extent: Extent) -> tuple[bytes, memoryview]:
+        """Return header and pixels of a unit; all cards but those of its storage as they were."""
+        data = self._images[extent.name]
+        if extent.is_compressed:
+            # Quantised floats, astropy's default, would round SCI.
+            how = {"compression_type": "GZIP_2", "quantize_level": 0.0}
+            image = fits.CompImageHDU(data, name=extent.name, **how)
+        else:
+            image = fits.ImageHDU(data, name=extent.name)
+        content = io.BytesIO()
+        fits.HDUList([fits.PrimaryHDU(), image]).writeto(content)
+        content.seek(BLOCK)
+        new = fits.Header.fromfile(content)
+        stored = [str(card).encode("ascii") for card in new.cards if is_storage(card.keyword)]
+        kept = []
+        for card in card_images(self._target.raw_header(number)):
+            if not is_storage(card[:8].decode("latin-1").strip().upper()):
+                kept.append(card)
+            elif len(card) != CARD or not card.isascii():
+                raise ExposureError(
+                    f"{self._target.path}: the card {card[:8].decode('latin-1').strip()} of "
+                    f"{extent.name} is damaged, and the product needs another; correct it, or "
+                    "fetch the file again"
+                )
+        header = b"".join([*stored, *kept]) + b"END".ljust(CARD)
+        header = header.ljust(len(header) + -len(header) % BLOCK)
+        return header, content.getbuffer()[content.tell() :]
 
     def close(self) -> None:
-        """Close the target."""
-        self._hdus.close()
-
-
-def _room(header: fits.Header, n_bytes: int) -> fits.Header:
-    """Return a header of so many bytes, to be replaced by another one of this length."""
-    needed = (
-        "SIMPLE",
-        "BITPIX",
-        "NAXIS",
-        "EXTEND",
-        "PCOUNT",
-        "GCOUNT",
-        "BSCALE",
-        "BZERO",
-        "BLANK",
-    )
-    axes = tuple(f"NAXIS{axis + 1}" for axis in range(header["NAXIS"]))
-    room = fits.Header([header.cards[key] for key in (*needed, *axes) if key in header])
-    n_cards = n_bytes // CARD
-    while len(room) < n_cards - BLOCK // CARD + 1:
-        room.append(("COMMENT", "room"), end=True)
-    return room
-
-
-def _replaced(hdu: fits.hdu.base.ExtensionHDU, data: np.ndarray) -> fits.hdu.base.ExtensionHDU:
-    """Return an extension with other pixels; compressed ones without any loss."""
-    header = hdu.header.copy()
-    for key in ("BSCALE", "BZERO", "BLANK", "ZBLANK", "CHECKSUM", "DATASUM"):
-        header.remove(key, ignore_missing=True)
-    if not isinstance(hdu, fits.CompImageHDU):
-        return fits.ImageHDU(data, header)
-    # Quantised floats, astropy's default, would round SCI.
-    return fits.CompImageHDU(data, header, compression_type="GZIP_2", quantize_level=0.0)
+        """Do nothing: the target is closed by whoever opened it."""

@@ -35,7 +35,7 @@ class NewHeader:
     ) -> None:
         self.header = header
         self._changes = changes
-        self._images = None if raw is None else _card_images(raw)
+        self._images = None if raw is None else card_images(raw)
 
     def tobytes(self) -> bytes:
         """Return the header as it stands in a file, padded to whole blocks."""
@@ -62,7 +62,7 @@ class NewHeader:
         return content.ljust(-(-len(content) // BLOCK) * BLOCK)
 
 
-def _card_images(raw: bytes) -> list[bytes]:
+def card_images(raw: bytes) -> list[bytes]:
     """Return the cards of a header before its END, each with its continuations."""
     images: list[bytes] = []
     for start in range(0, len(raw), CARD):

@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from astropy.io import fits
 from offsky.arrays import DO_NOT_USE, Array, Mask, as_flags
 from offsky.errors import ExposureError, MissingFileError, ParameterError, first_line
 from offsky.given import plain_numbers
-from offsky.io.source import stamp_of
+from offsky.io.fits_layout import Extent, read_layout
+from offsky.io.fits_unit import open_unit
+from offsky.io.source import Source, open_source, stamp_of
 from offsky.values.mask import PackedMask
 
 log = logging.getLogger(__name__)
@@ -131,23 +134,22 @@ def _read_image(path: Path, name: str) -> tuple[Array, bool, Callable[[], None]]
     Also returned are whether it is a DQ, and what raises once the file has changed.
     """
     try:
-        stamp = stamp_of(path.stat())
-        # astropy would leave a file of its own open where it stumbles.
-        with (
-            warnings.catch_warnings(),
-            path.open("rb") as file,
-            fits.open(file, memmap=False) as hdus,
-        ):
+        with closing(open_source(path)) as source, warnings.catch_warnings():
             # Oddities that astropy mends or remarks upon are not ours.
             warnings.simplefilter("ignore")
-            has_sci = "SCI" in hdus
-            for hdu in hdus:
-                if hdu.is_image and hdu.header.get("NAXIS") == 2:
-                    is_dq = hdu.name == "DQ"
+            extents = read_layout(source)
+            has_sci = any(extent.name == "SCI" for extent in extents)
+            for extent in extents:
+                n_axes = "ZNAXIS" if extent.is_compressed else "NAXIS"
+                if extent.is_image and extent.cards.get(n_axes) == 2:
+                    is_dq = extent.name == "DQ"
                     if is_dq or not has_sci:
-                        return np.asarray(hdu.data), is_dq, lambda: _check(path, stamp)
-    except FileNotFoundError as error:
+                        image = _pixels(source, extent)
+                        return image, is_dq, lambda: _check(path, source.stamp)
+    except MissingFileError as error:
         raise MissingFileError(f"{path}: no such file; check the name of the mask") from error
+    except ExposureError as error:
+        raise ExposureError(f"{error} (it was given as a mask)") from error
     except Exception as error:
         # Each compression, and each kind of damage, has errors of its own.
         raise ExposureError(
@@ -162,6 +164,16 @@ def _read_image(path: Path, name: str) -> tuple[Array, bool, Callable[[], None]]
         f"{path}: no two-dimensional image in the mask; expected one, not zero where {name} is "
         "to be left out"
     )
+
+
+def _pixels(source: Source, extent: Extent) -> Array:
+    """Read a whole image, which may be that of the primary unit."""
+    if extent.header_start:
+        units = open_unit(source, extent)
+    else:
+        units = fits.open(source.view(), memmap=False)
+    with units:
+        return np.array(units[-1 if extent.header_start else 0].data)
 
 
 def _check(path: Path, stamp: tuple[int, ...]) -> None:

@@ -172,21 +172,22 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    if type(value) is float or type(value) is int:
-        return value if isfinite(value) else None
-    if isinstance(value, bool) or not isinstance(value, str | Real):
-        return None
     try:
+        if type(value) is float or type(value) is int:
+            return value if isfinite(value) else None
+        if isinstance(value, bool) or not isinstance(value, str | Real):
+            return None
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # A whole number may be beyond all floats.
         return None
     return number if isfinite(number) else None
 
 
 def _whole(value: Any) -> int | None:
-    if type(value) is int:
-        return value
     number = _number(value)
+    if type(value) is int:
+        return None if number is None else value
     return int(number) if number is not None and number == int(number) else None
 
 

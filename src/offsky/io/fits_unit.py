@@ -1,0 +1,191 @@
+"""One unit of a FITS file as an object of astropy's, made of that unit's own bytes.
+
+`offsky.io.fits_layout` alone decides which unit lies where. astropy, given the whole file,
+numbers the units by itself, and sees others than we do where a header is damaged: the wrong
+extension would be averaged. It is given one unit at a time, as a file of its own.
+"""
+
+import io
+import re
+import warnings
+from math import isfinite
+from typing import Any
+
+from astropy.io import fits
+
+from offsky.errors import ExposureError
+from offsky.io.fits_header import BLOCK, CARD
+from offsky.io.fits_layout import BITS, Extent
+from offsky.io.source import Source
+
+_PRIMARY = b"".join(
+    f"{key:8}= {value:>20}".encode().ljust(CARD)
+    for key, value in (("SIMPLE", "T"), ("BITPIX", "8"), ("NAXIS", "0"), ("EXTEND", "T"))
+)
+_PRIMARY = (_PRIMARY + b"END").ljust(BLOCK)
+
+# Cards that say how an image is stored.
+_STORAGE = re.compile(
+    "XTENSION|BITPIX|NAXIS[0-9]*|PCOUNT|GCOUNT|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM|TFIELDS|THEAP"
+    "|(TTYPE|TFORM|TUNIT|TDIM|TNULL|TSCAL|TZERO|TDISP|ZTILE|ZNAME|ZVAL)[0-9]+|ZNAXIS[0-9]*"
+    "|ZIMAGE|ZTENSION|ZSIMPLE|ZEXTEND|ZBITPIX|ZPCOUNT|ZGCOUNT|ZCMPTYPE|ZSCALE|ZZERO|ZBLANK"
+    "|ZQUANTIZ|ZDITHER0|ZHECKSUM|ZDATASUM|ZMASKCMP"
+)
+
+# What astropy makes an array of as soon as it is asked for the first pixel.
+_MOST_TILE = 2**31 - 1
+
+
+def is_storage(keyword: str) -> bool:
+    """Tell whether the card of a keyword says how an image is stored."""
+    return _STORAGE.fullmatch(keyword) is not None
+
+
+def open_unit(source: Source, extent: Extent) -> fits.HDUList:
+    """Open one unit of a file.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    extent : Extent
+        An image, perhaps compressed or scaled; not the primary unit.
+
+    Returns
+    -------
+    astropy.io.fits.HDUList
+        An empty primary unit, and the one asked for; to be closed.
+
+    Raises
+    ------
+    ExposureError
+        If astropy sees another unit there, or one that cannot be an image.
+    """
+    _check_numbers(source.name, extent)
+    with warnings.catch_warnings():
+        # Oddities that astropy mends or remarks upon are not ours.
+        warnings.simplefilter("ignore")
+        units = fits.open(_UnitView(source, extent), mode="readonly", memmap=False)
+        try:
+            n_units = len(units)
+            seen = units[-1].fileinfo() if n_units == 2 else {}
+            name = str(units[-1].name).strip().upper()
+        except BaseException:
+            units.close()
+            raise
+    n_header = extent.data_start - extent.header_start
+    is_same = n_units == 2 and (name == extent.name or not extent.name)
+    if not is_same or seen.get("datLoc") != BLOCK + n_header:
+        units.close()
+        raise ExposureError(
+            f"{source.name}: the header of {extent.name} is damaged: it does not end where its "
+            "pixels begin; fetch the file again"
+        )
+    return units
+
+
+class _UnitView(io.RawIOBase):
+    """A file that has an empty primary unit, then one unit of another file.
+
+    Of its header only the cards are there that say how it is stored, and its name: astropy
+    is not to stumble over others.
+    """
+
+    def __init__(self, source: Source, extent: Extent) -> None:
+        self._source = source
+        self._start = extent.header_start
+        self._end = extent.end
+        n_header = extent.data_start - extent.header_start
+        self._head = _PRIMARY + _bare(source.peek(extent.header_start, n_header))
+        n_unit = extent.end - extent.header_start
+        # The last block of a file may not be filled.
+        self._size = BLOCK + n_unit + -n_unit % BLOCK
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
+        self._position = max(0, base[whence] + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        memory = memoryview(buffer).cast("B")
+        wanted = min(len(memory), max(0, self._size - self._position))
+        if self._position < len(self._head):
+            found = self._head[self._position : self._position + wanted]
+        else:
+            begin = self._start + self._position - BLOCK
+            n_there = min(wanted, max(0, self._end - begin))
+            found = self._source.peek(begin, n_there) if n_there else b""
+            if len(found) == n_there:
+                found = found.ljust(wanted, b"\0")
+        memory[: len(found)] = found
+        self._position += len(found)
+        return len(found)
+
+
+def _bare(header: bytes) -> bytes:
+    """Return a header with blanks for cards that say nothing of how it is stored."""
+    cards = [header[i : i + CARD] for i in range(0, len(header), CARD)]
+    n_cards = next((i for i, card in enumerate(cards) if card.rstrip() == b"END"), len(cards))
+    for i, card in enumerate(cards[:n_cards]):
+        keyword = card[:8].decode("latin-1").strip().upper()
+        if keyword != "EXTNAME" and not is_storage(keyword):
+            cards[i] = b" " * CARD
+    return b"".join(cards)
+
+
+def _check_numbers(name: str, extent: Extent) -> None:
+    """Raise ExposureError where astropy would choke on a number of a header, or loop on it."""
+    cards = extent.cards
+
+    def refuse(keyword: str, expected: str) -> ExposureError:
+        value = cards.get(keyword)
+        return ExposureError(
+            f"{name}: the keyword {keyword} of {extent.name} is {value!r}; expected {expected}: "
+            "fetch the file again"
+        )
+
+    for keyword in ("BSCALE", "BZERO"):
+        value = cards.get(keyword)
+        if value is not None and not (_is_number(value) and isfinite(value)):
+            raise refuse(keyword, "a number")
+    if cards.get("BSCALE", 1) == 0:
+        raise refuse("BSCALE", "a factor that is not 0")
+    if "BLANK" in cards and type(cards.get("BLANK")) is not int:
+        raise refuse("BLANK", "a whole number")
+    if not extent.is_compressed:
+        return
+    if cards.get("BITPIX") != 8 or cards.get("NAXIS") != 2:
+        raise refuse("NAXIS", "a table of bytes: it is a compressed image")
+    if cards.get("ZBITPIX") not in BITS or type(cards.get("ZBITPIX")) is not int:
+        raise refuse("ZBITPIX", "the bits of a pixel")
+    n_axes = cards.get("ZNAXIS")
+    if type(n_axes) is not int or not 1 <= n_axes < 10:
+        raise refuse("ZNAXIS", "a number of axes")
+    n_tiles = 1
+    for axis in range(1, n_axes + 1):
+        size = cards.get(f"ZNAXIS{axis}")
+        if type(size) is not int or not 0 <= size <= _MOST_TILE:
+            raise refuse(f"ZNAXIS{axis}", "a number of pixels")
+        tile = cards.get(f"ZTILE{axis}", size if axis == 1 else 1)
+        if type(tile) is not int or not 1 <= tile <= _MOST_TILE:
+            raise refuse(f"ZTILE{axis}", "a number of pixels")
+        n_tiles *= -(-size // tile)
+    if cards.get("NAXIS2") != n_tiles:
+        raise ExposureError(
+            f"{name}: {extent.name} has {cards.get('NAXIS2')} tiles where ZNAXISn and ZTILEn "
+            f"give {n_tiles}; fetch the file again"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
