@@ -109,6 +109,7 @@ def _history(lines: Iterable[str]) -> str:
 
 def _finished(found: Digest, cards: dict[str, Any]) -> Digest:
     cards.pop("OFFVER", None)
+    cards.pop("OFFRUN", None)
     # As JSON gives them back.
     found["cards"] = json.loads(json.dumps(dict(sorted(cards.items()))))
     return found

@@ -57,11 +57,12 @@ def expose(
 
 
 def content(path: Path) -> bytes:
-    """Return a product's bytes, but for the time it was written at.
+    """Return a product's bytes, but for the time it was written at and its run.
 
-    That is in DATE, and in seconds in every gzipped tile of a compressed image.
+    The time is in DATE, and in seconds in every gzipped tile of a compressed image.
     """
     dated = re.sub(rb"DATE    = '[^']*'", b"DATE", path.read_bytes(), count=1)
+    dated = re.sub(rb"OFFRUN  = '[^']*'", b"OFFRUN", dated, count=1)
     return re.sub(rb"(\x1f\x8b\x08.)....", rb"\1", dated, flags=re.DOTALL)
 
 

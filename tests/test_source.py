@@ -181,7 +181,9 @@ def test_a_link_is_followed_to_tell_whether_the_input_is_the_same(tmp_path: Path
 def test_what_cannot_be_opened_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="gone: no such file; check the name"):
         open_source(tmp_path / "gone")
-    with pytest.raises(ExposureError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(
+        ExposureError, match=r"cannot be read \(it is a directory, not a regular file\)"
+    ):
         open_source(tmp_path)
     (tmp_path / "cut.gz").write_bytes(gzip.compress(CONTENT)[:-20])
     with pytest.raises(ExposureError, match=r"cut.gz: cannot be unzipped .*; fetch it again"):

@@ -16,6 +16,7 @@ from offsky.engine.make import make
 from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.errors import ParameterError
 from offsky.io.average_product import FileAverage
+from offsky.io.files import unchanged
 from offsky.io.mask_choice import masks_for
 from offsky.io.model_product import ModelAverage, ModelProduct
 from offsky.io.models import open_model
@@ -113,14 +114,14 @@ def subtract(
         For an average that cannot be written.
     """
     chosen = choose_options(profile, options, changes, sigma=sigma, maxiters=maxiters)
-    with _opened_model(target) as model:
+    with _opened_model(target) as (model, check):
         combined = None
         if combined_path is not None:
             combined = FileAverage(Path(combined_path), overwrite=overwrite)
         order = Order(
             target=model,
             backgrounds=tuple(backgrounds),
-            product=ModelProduct(model),
+            product=ModelProduct(model, check=check),
             combined=combined,
             masks=masks_for(backgrounds, masks, mask_dir),
             policy=Policy(force=force),
@@ -218,10 +219,11 @@ def made(
 
 
 @contextmanager
-def _opened_model(target: Any) -> Iterator[Any]:
-    """Open a model by its path; leave one passed in open."""
+def _opened_model(target: Any) -> Iterator[tuple[Any, Callable[[], None] | None]]:
+    """Open a model by its path, and give what checks that; leave one passed in open."""
     if not isinstance(target, str | os.PathLike):
-        yield target
+        yield target, None
         return
+    check = unchanged(Path(target))
     with open_model(target) as model:
-        yield model
+        yield model, check

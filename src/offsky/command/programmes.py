@@ -105,8 +105,7 @@ def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: An
       offsky plan exposures/ --from dedicated --max-days 2 -o plan.json
       offsky plan exposures/ --from nods --min-separation 0.3
     """
-    from offsky.io.output import check_output
-    from offsky.programme.journal import write_text
+    from offsky.io.output import atomic_output, check_output
     from offsky.programme.plan_json import render_plan
 
     with one_line_errors():
@@ -115,7 +114,8 @@ def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: An
         made = _plan_of(inputs, how)
         text = render_plan(made, _version())
         if output is not None:
-            write_text(output, text)
+            with atomic_output(output, overwrite=how["overwrite"]) as file:
+                file.write_text(text, encoding="utf-8")
         if as_json:
             click.echo(text, nl=False)
             return

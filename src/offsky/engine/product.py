@@ -1,6 +1,7 @@
 """One order on its way: opened, chosen, written, checked, published."""
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -9,8 +10,10 @@ from threading import Lock
 
 from offsky.combine.whole import Finished, rows_of
 from offsky.engine.order import Order, Result
+from offsky.io.average_product import FileAverage
 from offsky.io.cards import Provenance, average_metadata, input_records
 from offsky.io.mask import UserMask
+from offsky.io.product import FileProduct
 from offsky.io.writer import Publication, SavedAverage, Writer
 from offsky.options import Options
 from offsky.outcome import completed, skipped
@@ -73,6 +76,11 @@ class Making:
         self.scale = _given_scale(options)
         self.predicted_bytes = 0
         self._writer: Writer | None = None
+        # Two renames are never one: who is killed between them leaves two files of two runs.
+        in_files = isinstance(order.product, FileProduct) and isinstance(
+            order.combined, FileAverage
+        )
+        self._pair = f"r{secrets.token_hex(8)}" if in_files else None
         self._started = time.perf_counter()
         self._lock = Lock()
         self._n_err_unknown = self._n_no_value = 0
@@ -90,7 +98,13 @@ class Making:
             for exposure, mask in zip(self.used, self.masks, strict=True)
             if mask is not None
         ]
-        return Provenance(self.selection.names, self.options, tuple(masks), run=self.selection.run)
+        return Provenance(
+            self.selection.names,
+            self.options,
+            tuple(masks),
+            run=self.selection.run,
+            pair=self._pair,
+        )
 
     def begin(self) -> None:
         """Begin to write the product."""

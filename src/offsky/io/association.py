@@ -11,6 +11,7 @@ from typing import Any
 
 from offsky.errors import AssociationError, MissingFileError
 from offsky.io.names import product_root
+from offsky.io.regular import read_text
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
     """
     try:
         # Windows editors begin with a byte-order mark.
-        content = _parsed(path.read_text(encoding="utf-8-sig"))
+        content = _parsed(read_text(path).removeprefix("\ufeff"))
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except OSError as error:

@@ -11,6 +11,7 @@ from offsky.io.model_product import average_model, save_model
 from offsky.io.models import open_model
 from offsky.io.names import is_asdf
 from offsky.io.output import Part, check_output, writing_told
+from offsky.io.parts import left_by_killed_run
 from offsky.io.writer import Publication, SavedAverage
 
 
@@ -31,6 +32,8 @@ class FileAverage:
 
     def check(self, inputs: Sequence[Path]) -> None:
         """Raise OutputError unless the file may be written."""
+        if not self._overwrite and left_by_killed_run(self.path):
+            self._overwrite = True
         check_output(self.path, inputs=inputs, overwrite=self._overwrite)
 
     def begin(self, saved: SavedAverage) -> Publication:

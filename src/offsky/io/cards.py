@@ -51,6 +51,9 @@ class Provenance:
     run : Run or None
         What decides which options have no effect; None for a subtraction of these
         backgrounds, be they images or cubes.
+    pair : str or None
+        What product and average of one run have in common; None where only one of them
+        becomes a file.
     """
 
     backgrounds: tuple[str, ...]
@@ -61,6 +64,7 @@ class Provenance:
     median_level: float | None = None
     scale: TargetScale | None = None
     run: Run | None = None
+    pair: str | None = None
 
     def with_results(self, finished: Finished, scale: TargetScale | None = None) -> "Provenance":
         """Return the same with what is known once the average is made."""
@@ -86,6 +90,7 @@ class Provenance:
             ("OFFNREJ", self.n_rejected, "samples clipped"),
             ("OFFNUNCV", self.n_uncovered, "pixels without background"),
             ("OFFLEVEL", _finite(self.median_level), "median of the averaged background"),
+            *([("OFFRUN", self.pair, "run that wrote product and average")] if self.pair else []),
         ]
 
     def _option_cards(self) -> list[Card]:

@@ -1,6 +1,7 @@
 """Open an input as an exposure, whatever it is."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ from offsky.errors import ExposureError, MissingFileError
 from offsky.io.fits import FitsExposure
 from offsky.io.models import model_exposure, open_model
 from offsky.io.names import is_asdf
+from offsky.io.regular import check_regular
 from offsky.io.source import stamp_of
 from offsky.values.exposure import Exposure
 
@@ -65,7 +67,7 @@ class _Asdf:
 
     def open(self, given: Any, *, variances: bool) -> Exposure:
         path = Path(given)
-        check = _unchanged(path)
+        check = unchanged(path)
         with open_model(path) as model:
             exposure = model_exposure(model, path.name, variances=variances)
             return exposure.in_memory(path, path.resolve(), check)
@@ -122,12 +124,16 @@ def key_of(given: Any) -> Any:
     return id(given)
 
 
-def _unchanged(path: Path) -> Any:
+def unchanged(path: Path) -> Callable[[], None]:
     """Return what raises ExposureError once a file is no longer what it is now."""
     try:
+        check_regular(path)
         stamp = stamp_of(path.stat())
-    except OSError as error:
+    except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ExposureError(f"{path}: cannot be read ({reason}); expected a file") from error
 
     def check() -> None:
         try:

@@ -22,7 +22,6 @@ from offsky.arrays import Array, as_flags, as_samples
 from offsky.errors import ExposureError, first_line
 from offsky.io.fits_header import Cards
 from offsky.io.fits_layout import DAMAGE, Extent, read_layout
-from offsky.io.fits_unit import open_unit
 from offsky.io.source import Source, Span, open_source
 from offsky.values.exposure import Rows, Scratch, Wanted
 from offsky.values.metadata import KEYWORDS, OF_SCI, UNREADABLE, Metadata, metadata_of
@@ -309,6 +308,9 @@ class FitsExposure:
         """
         try:
             if extent.header_start not in self._units:
+                # What only some files need is imported there: a cold run waits for less.
+                from offsky.io.fits_unit import open_unit
+
                 self._units[extent.header_start] = open_unit(self.source, extent)
             return self._units[extent.header_start][-1]
         except ExposureError:

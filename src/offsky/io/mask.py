@@ -20,7 +20,6 @@ from offsky.arrays import DO_NOT_USE, Array, Mask, as_flags
 from offsky.errors import ExposureError, MissingFileError, ParameterError, first_line
 from offsky.given import plain_numbers
 from offsky.io.fits_layout import Extent, read_layout
-from offsky.io.fits_unit import open_unit
 from offsky.io.source import Source, open_source, stamp_of
 from offsky.values.mask import PackedMask
 
@@ -169,6 +168,8 @@ def _read_image(path: Path, name: str) -> tuple[Array, bool, Callable[[], None]]
 def _pixels(source: Source, extent: Extent) -> Array:
     """Read a whole image, which may be that of the primary unit."""
     if extent.header_start:
+        from offsky.io.fits_unit import open_unit
+
         units = open_unit(source, extent)
     else:
         units = fits.open(source.view(), memmap=False)

@@ -1,9 +1,9 @@
 """Subtracted exposures and averages as JWST data models, in memory or in files."""
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,16 @@ class ModelProduct:
         The target.
     in_place : bool
         Change this model itself, once all has gone well; else a copy.
+    check : callable or None
+        Raises ExposureError if the file that it was opened from has changed since.
     """
 
-    def __init__(self, model: Any, *, in_place: bool = False) -> None:
+    def __init__(
+        self, model: Any, *, in_place: bool = False, check: Callable[[], None] | None = None
+    ) -> None:
         self._model = model
         self._in_place = in_place
+        self._check = check
 
     def check(self, inputs: Sequence[Path]) -> None:
         """Raise nothing: a model in memory is in nobody's way."""
@@ -46,14 +51,22 @@ class ModelProduct:
 
     def begin(self, target: Exposure, how: Subtraction, provenance: Provenance | None) -> Writer:
         """Begin new arrays, as of `offsky.io.writer.Product`."""
-        return _ModelWriter(self._model, how, in_place=self._in_place)
+        return _ModelWriter(self._model, how, in_place=self._in_place, check=self._check)
 
 
 class _ModelWriter:
     """New arrays of a model, which get into it at the very end."""
 
-    def __init__(self, model: Any, how: Subtraction, *, in_place: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        how: Subtraction,
+        *,
+        in_place: bool,
+        check: Callable[[], None] | None = None,
+    ) -> None:
         self._model = model
+        self._check = check
         self._how = how
         self._in_place = in_place
         self._before = _changing(model, how)
@@ -77,6 +90,8 @@ class _ModelWriter:
 
     def finish(self, provenance: Provenance | None) -> None:
         """Keep what the model will record."""
+        if self._check is not None:
+            self._check()
         self._provenance = provenance
 
     def publish(self) -> Any:
@@ -158,11 +173,13 @@ def save_model(model: Any, part: Part) -> None:
     saved under the final one, in a folder beside.
     """
     with writing_told(part.path):
-        folder = TemporaryDirectory(dir=part.path.parent, prefix=".offsky")
-        with folder as name:
-            saved = Path(name) / part.path.name.removesuffix(".gz")
+        part.folder.mkdir()
+        try:
+            saved = part.folder / part.path.name.removesuffix(".gz")
             model.save(os.fspath(saved))
-            saved.replace(part.file)
+            part.adopt(saved)
+        finally:
+            shutil.rmtree(part.folder, ignore_errors=True)
 
 
 class ModelAverage:

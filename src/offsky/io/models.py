@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from offsky.errors import ExposureError, MissingFileError, ParameterError
 from offsky.given import plain_numbers
 from offsky.io.fits import FitsExposure
 from offsky.io.names import is_asdf
+from offsky.io.regular import check_regular
 from offsky.values.in_memory import ArrayExposure
 from offsky.values.metadata import MODEL_PATHS, Metadata, metadata_of
 
@@ -39,8 +39,15 @@ def open_model(path: str | os.PathLike[str]) -> Any:
     """
     from stdatamodels.jwst import datamodels
 
-    if not Path(path).exists():
-        raise MissingFileError(f"{path}: no such file; check the name")
+    try:
+        check_regular(path)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path}: no such file; check the name") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ExposureError(
+            f"{path}: cannot be opened ({reason}); expected an exposure such as _rate.fits"
+        ) from error
     if not is_asdf(path):
         # A file cut short is only a warning to astropy, and to the models.
         FitsExposure(path).close()

@@ -1,15 +1,20 @@
 """Write a file whole or not at all."""
 
 import contextlib
+import errno
 import gzip
 import os
-import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from offsky.errors import OffskyError, OutputError, OutputExistsError
+from offsky.io.parts import create_locked, lock, sweep_once
+from offsky.io.regular import irregular
+
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 def check_output(path: Path, *, inputs: Sequence[Path], overwrite: bool) -> None:
@@ -27,7 +32,8 @@ def check_output(path: Path, *, inputs: Sequence[Path], overwrite: bool) -> None
     Raises
     ------
     OutputError
-        If the output is an input, or its directory is missing or read-only.
+        If the output is an input or no regular file, or its directory is missing or
+        read-only.
     OutputExistsError
         If it exists and may not be replaced.
     """
@@ -35,19 +41,25 @@ def check_output(path: Path, *, inputs: Sequence[Path], overwrite: bool) -> None
         _check_output(path, inputs, overwrite)
     except OffskyError:
         raise
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); choose another name or directory"
+            f"{path}: cannot be written ({reason}); choose another name or directory"
         ) from error
 
 
 def _check_output(path: Path, inputs: Sequence[Path], overwrite: bool) -> None:
     folder = path.parent
+    if not path.name:
+        raise OutputError(f"{path}: is a directory; name a file in it")
+    if path.name == "-":
+        raise OutputError("-: standard output is no place for a product; name a file")
     if not folder.is_dir():
         raise OutputError(f"{path}: there is no directory {folder}; make it first")
     if path.is_dir():
         raise OutputError(f"{path}: is a directory; name a file in it")
     if path.exists():
+        check_replaceable(path)
         for source in inputs:
             if source.exists() and path.samefile(source):
                 raise OutputError(
@@ -63,8 +75,23 @@ def _check_output(path: Path, inputs: Sequence[Path], overwrite: bool) -> None:
         raise OutputError(f"{path}: the directory {folder} cannot be written to; choose another")
 
 
+def check_replaceable(path: Path) -> int | None:
+    """Raise OutputError where something else than a file is there; return a file's mode."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    kind = irregular(mode)
+    if kind is not None:
+        raise OutputError(f"{path}: is {kind}, which is never replaced; choose another name")
+    return stat.S_IMODE(mode)
+
+
 class Part:
     """A file that is written under another name beside its own; it appears whole or not at all.
+
+    It is locked as long as it is written: what a killed run leaves is told by that, and
+    removed by the next run to its folder.
 
     Parameters
     ----------
@@ -88,12 +115,30 @@ class Part:
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.path = path
         self._overwrite = overwrite
-        stem = f".{path.name.removesuffix('.gz')}.{secrets.token_hex(4)}"
-        self.file = path.with_name(f"{stem}.part")
-        self._zipped = path.with_name(f"{stem}.part.gz")
         self._sealed: Path | None = None
+        self._fd: int | None = None
         with writing_told(path):
-            self.file.touch(exist_ok=False)
+            sweep_once(path.parent)
+            self.file, self._fd = create_locked(path.parent, path.name)
+        self._zipped = self.file.with_name(f"{self.file.name}.gz")
+
+    @property
+    def folder(self) -> Path:
+        """A folder that may be made for what becomes the file by `adopt`."""
+        return self.file.with_name(f"{self.file.name}.d")
+
+    def adopt(self, other: Path) -> None:
+        """Take another file of this file system as what was written."""
+        with writing_told(self.path):
+            fd = os.open(other, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                lock(fd)
+                other.replace(self.file)
+            except BaseException:
+                os.close(fd)
+                raise
+            self._close()
+            self._fd = fd
 
     def seal(self) -> Path:
         """Zip the file where its name says so, and flush it to disk: a name is all it lacks.
@@ -117,6 +162,8 @@ class Part:
     def publish(self) -> Path:
         """Give the file its name; flush it to disk before, where that is not done.
 
+        A file that is replaced leaves its mode to the new one.
+
         Raises
         ------
         OutputError
@@ -128,6 +175,10 @@ class Part:
             finished = self.seal() if self._sealed is None else self._sealed
             with writing_told(self.path):
                 if self._overwrite:
+                    mode = check_replaceable(self.path)
+                    if mode is not None:
+                        with contextlib.suppress(OSError):
+                            finished.chmod(mode & 0o777)
                     finished.replace(self.path)
                 else:
                     _rename_to_new(finished, self.path)
@@ -137,10 +188,15 @@ class Part:
 
     def abandon(self) -> None:
         """Remove what was written; what is at `path` stays."""
-        with contextlib.suppress(OSError):
-            self.file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._zipped.unlink(missing_ok=True)
+        for path in (self.file, self._zipped):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
 
 @contextmanager
@@ -187,11 +243,61 @@ def atomic_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
 def _rename_to_new(part: Path, path: Path) -> None:
     """Rename, but never over a file that appeared in the meantime."""
     try:
-        os.link(part, path)
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # No hard links on this file system.
+            if not _rename_exclusively(part, path):
+                _rename_over_placeholder(part, path)
     except FileExistsError:
         raise OutputExistsError(
             f"{path}: appeared while offsky was working; it was left alone"
         ) from None
-    except OSError:
-        # No hard links on this file system: the check made at the start must do.
-        part.replace(path)
+
+
+def _rename_exclusively(part: Path, path: Path) -> bool:
+    """Rename by Linux's renameat2; return False where there is no such thing.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file by now.
+    """
+    import ctypes  # a millisecond, where hard links are not to be had
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    old, new = os.fsencode(part), os.fsencode(path)
+    if rename(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def _rename_over_placeholder(part: Path, path: Path) -> None:
+    """Rename over an empty file that was made for that, as long as it is empty and ours.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file by now, or somebody has written to the empty one.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        made = os.fstat(fd)
+        now = path.lstat()
+        if (now.st_dev, now.st_ino) != (made.st_dev, made.st_ino) or now.st_size:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        try:
+            part.replace(path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(fd)

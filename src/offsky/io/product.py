@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from astropy.io import fits
 
@@ -16,7 +16,6 @@ from offsky.io.fits_copy import FitsCopy, can_copy
 from offsky.io.fits_folded import FoldedHeader
 from offsky.io.fits_header import is_plain_card
 from offsky.io.fits_layout import header_damage_told
-from offsky.io.fits_rewrite import FitsRewrite
 from offsky.io.fits_verbatim import NewHeader
 from offsky.io.model_product import ModelFileWriter
 from offsky.io.names import is_asdf, product_name
@@ -26,6 +25,9 @@ from offsky.outcome import COMPLETE, SKIPPED
 from offsky.subtraction import Subtracted, Subtraction
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Exposure, Rows
+
+if TYPE_CHECKING:
+    from offsky.io.fits_rewrite import FitsRewrite
 
 
 class Form(Protocol):
@@ -127,7 +129,7 @@ def product_ending(target: str | os.PathLike[str]) -> str:
 class _FitsWriter:
     """A FITS file that is filled: its header, its body, and the file it will be."""
 
-    def __init__(self, part: Part, header: NewHeader, body: FitsCopy | FitsRewrite) -> None:
+    def __init__(self, part: Part, header: NewHeader, body: "FitsCopy | FitsRewrite") -> None:
         self._part = part
         self._header = header
         self._body = body
@@ -203,6 +205,9 @@ class _RewriteForm:
         header = new_header(own, part.path, provenance)
         if provenance is None:
             return _FitsWriter(part, header, FitsCopy(own, part.file, header, None))
+        # What only some files need is imported there: a cold run waits for less.
+        from offsky.io.fits_rewrite import FitsRewrite
+
         return _FitsWriter(part, header, FitsRewrite(own, part.file, header, how))
 
 

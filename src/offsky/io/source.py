@@ -22,6 +22,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from offsky.errors import ExposureError, MissingFileError, first_line
+from offsky.io.regular import open_regular
 
 # Of the files that the system lets a process open; the rest is for outputs, libraries,
 # and whatever else the process does.
@@ -121,7 +122,7 @@ def open_source(path: Path) -> "LocalFile | TemporaryCopy":
         If it cannot be read or unzipped.
     """
     try:
-        file = io.FileIO(path)
+        file = open_regular(path)
         try:
             stamp = stamp_of(os.fstat(file.fileno()))
             zipped = os.pread(file.fileno(), 2, 0) == _GZIP_MAGIC
@@ -130,10 +131,9 @@ def open_source(path: Path) -> "LocalFile | TemporaryCopy":
             raise
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
-    except OSError as error:
-        raise ExposureError(
-            f"{path}: cannot be read ({error.strerror}); expected a FITS file"
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ExposureError(f"{path}: cannot be read ({reason}); expected a FITS file") from error
     if not zipped:
         return LocalFile(file, path, stamp)
     with file:
@@ -346,7 +346,7 @@ class LocalFile(_DiskFile):
     def reopen(self) -> None:
         """Open it again, as the same file that it was."""
         try:
-            file = io.FileIO(self._path)
+            file = open_regular(self._path)
         except OSError as error:
             raise ExposureError(
                 f"{self.name}: cannot be opened again ({error.strerror}); was it moved?"

@@ -10,6 +10,7 @@ from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.errors import OffskyError, OutputExistsError
 from offsky.io.average_product import FileAverage
 from offsky.io.names import combined_name, is_asdf, product_root
+from offsky.io.parts import run_of
 from offsky.io.product import FileProduct
 from offsky.outcome import FAILED, ProductOutcome
 from offsky.programme.journal import Journal, fingerprint
@@ -102,7 +103,13 @@ def make_group(job: GroupJob, progress: Progress | None = None) -> Iterator[Prod
     limits = Limits(job.threads, job.memory_bytes)
     options = job.products[0].options
     for result in make(orders, options=options, limits=limits, progress=progress):
-        yield todo[id(result.order)].outcome(result)
+        product = todo[id(result.order)]
+        try:
+            outcome = product.outcome(result)
+        except OSError as error:
+            # The product is there, its record is not.
+            outcome = failed(product.planned, error)
+        yield outcome
 
 
 def make_group_report(job: GroupJob) -> GroupReport:
@@ -185,7 +192,9 @@ class _Product:
         """Whether the average that is wanted is there."""
         if not self._job.save_combined or status != "COMPLETE":
             return True
-        return (Path(self._job.folder) / self._combined).exists()
+        average = Path(self._job.folder) / self._combined
+        # Those of two runs are no pair.
+        return average.exists() and run_of(average) == run_of(self._output)
 
     def order(self) -> Order:
         """Return what the engine is to make; note in the journal that it is begun."""

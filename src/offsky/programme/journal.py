@@ -4,23 +4,28 @@ In the output folder, ``.offsky/`` holds a lock and one small JSON file for each
 what it was made from, and the file that came of it. See `Journal`.
 """
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
-import re
-import secrets
 import socket
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from offsky.errors import MissingFileError, OutputError
+from offsky.errors import ExposureError, MissingFileError, OutputError
+from offsky.io.output import check_replaceable
+from offsky.io.parts import create_locked, sweep
+from offsky.io.regular import irregular, open_regular, read_text
 
 _FOLDER, _LOCK = ".offsky", "lock"
-_PART = re.compile(r"^\.(?P<name>.+)\.[0-9a-f]{8}\.part(?:\.gz)?$")
+# Bytes of a record's name, and characters of a lock that are looked at.
+_MOST_NAME, _MOST_HOLDER = 230, 200
 
 
 def fingerprint(options: object, inputs: Sequence[Path], *, checksum: bool) -> str:
@@ -37,8 +42,8 @@ def fingerprint(options: object, inputs: Sequence[Path], *, checksum: bool) -> s
 
     Raises
     ------
-    MissingFileError
-        If a file is not there.
+    ExposureError
+        If a file is not there, or cannot be read.
     """
     return _digest([options, [[str(path), *_mark(path, checksum)] for path in inputs]])
 
@@ -46,17 +51,26 @@ def fingerprint(options: object, inputs: Sequence[Path], *, checksum: bool) -> s
 def _mark(path: Path, checksum: bool) -> list[int | str]:
     try:
         status = path.stat()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
+    except (OSError, ValueError) as error:
+        raise ExposureError(f"{path}: cannot be read ({_reason(error)})") from error
     if not checksum:
         return [status.st_size, status.st_mtime_ns]
-    return [_sha256(path, status.st_size, status.st_mtime_ns)]
+    try:
+        return [_sha256(path, status.st_size, status.st_mtime_ns)]
+    except OSError as error:
+        raise ExposureError(f"{path}: cannot be read ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, n_bytes: int, modified_ns: int) -> str:
     """Return a file's checksum; once for all products of a process that use it."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -81,6 +95,8 @@ class Journal:
     def make_folders(self) -> None:
         """Make the folders."""
         try:
+            if self._folder.is_symlink():
+                raise OSError(errno.ELOOP, f"{_FOLDER} in it is a link; remove it")
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
@@ -155,7 +171,12 @@ class Journal:
         )
 
     def _path(self, output: str) -> Path:
-        return self._folder / f"{output}.json"
+        name = f"{output}.json"
+        raw = os.fsencode(name)
+        if len(raw) > _MOST_NAME:
+            short = raw[: _MOST_NAME // 2].decode(errors="ignore")
+            name = f"{short}.{hashlib.sha256(raw).hexdigest()[:32]}.json"
+        return self._folder / name
 
     def _stamp(self, output: str) -> list[int] | None:
         try:
@@ -169,26 +190,24 @@ class Journal:
 
     def _read(self, output: str) -> dict[str, Any] | None:
         try:
-            record = json.loads(self._path(output).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            record = json.loads(read_text(self._path(output), follow=False))
+        except (OSError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
     def _write(self, output: str, record: dict[str, Any]) -> None:
+        if not self._folder.is_dir() and self._outputs.is_dir():
+            # Somebody removed the records; the products are still wanted.
+            self.make_folders()
         write_text(self._path(output), json.dumps(record))
 
     def sweep(self, outputs: Iterable[str]) -> None:
-        """Remove what a killed run left half-written of these products."""
-        stems = {name.removesuffix(".gz") for name in outputs}
-        # The folder of records is ours alone.
-        records = [path for path in self._folder.iterdir() if _PART.match(path.name)]
-        products = [
-            path
-            for path in self._outputs.iterdir()
-            if (found := _PART.match(path.name)) is not None and found["name"] in stems
-        ]
-        for path in (*records, *products):
-            path.unlink(missing_ok=True)
+        """Remove what a killed run left half-written of these products, and of records.
+
+        What another run is writing just now is locked, and stays.
+        """
+        sweep(self._folder)
+        sweep(self._outputs, outputs)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -204,17 +223,18 @@ class Journal:
         self.make_folders()
         path = self._folder / _LOCK
         try:
-            file = path.open("a+", encoding="utf-8")
+            file = _open_lock(path)
         except OSError as error:
             raise OutputError(
-                f"{self._outputs}: cannot be written to ({error.strerror}); choose another folder"
+                f"{self._outputs}: its {_FOLDER}/{_LOCK} cannot be used ({_reason(error)}); "
+                "remove it, or choose another folder"
             ) from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
+                text = "".join(filter(str.isprintable, file.read(_MOST_HOLDER))).strip()
+                holder = text or "another process"
                 raise OutputError(
                     f"{self._outputs}: {holder} is at work in this folder; wait for it, or choose "
                     "another folder"
@@ -224,10 +244,34 @@ class Journal:
                     f"{self._outputs}: cannot be locked ({error.strerror}); choose a folder on "
                     "another file system"
                 ) from error
-            file.truncate(0)
-            file.write(f"offsky, process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            # Only for whoever finds it locked: a full disk is no reason to stop.
+            with contextlib.suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
+                holder = f"offsky, process {os.getpid()} on {socket.gethostname()}"
+                os.pwrite(file.fileno(), holder.encode(), 0)
             yield
+
+
+def _open_lock(path: Path) -> TextIO:
+    """Open the file that is locked; never another one through a link, nor a device."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.suppress(FileNotFoundError):
+        _check_lock(path.lstat())
+    fd = os.open(path, flags, 0o666)
+    try:
+        _check_lock(os.fstat(fd))
+        return os.fdopen(fd, "r+", encoding="utf-8", errors="replace")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _check_lock(status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode) or status.st_nlink > 1:
+        raise OSError(errno.ELOOP, "it is a link to another file")
+    kind = irregular(status.st_mode)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -236,14 +280,21 @@ def write_text(path: Path, text: str) -> None:
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If it cannot be written, or something else than a file is there.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        mode = check_replaceable(path)
+        part, fd = create_locked(path.parent, path.name)
         try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode & 0o777)
+                part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: writing failed ({error.strerror or error})") from error
+    except OutputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: writing failed ({_reason(error)})") from error

@@ -16,6 +16,7 @@ from offsky.io.files import exposure_endings, open_exposure
 from offsky.io.mask_choice import masks_of_products
 from offsky.io.names import product_name, product_root
 from offsky.io.product import FileProduct, product_ending
+from offsky.io.regular import read_text
 from offsky.options import Options
 from offsky.programme.plan import (
     Plan,
@@ -190,7 +191,7 @@ def read_plan(path: Path) -> Plan | None:
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return None
     return plan_of(content, str(path)) if is_plan(content) else None
