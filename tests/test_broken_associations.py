@@ -99,7 +99,10 @@ def test_a_broken_association_gives_one_line_that_names_the_place(
 
 @pytest.mark.parametrize(
     ("member", "expected"),
-    [("gone.fits", "gone.fits: no such file"), (".", "cannot be read (Is a directory)")],
+    [
+        ("gone.fits", "gone.fits: no such file"),
+        (".", "cannot be read (it is a directory, not a regular file)"),
+    ],
 )
 def test_a_member_that_is_no_file_stops_its_product_alone(
     inputs: Path, capsys: pytest.CaptureFixture[str], member: str, expected: str

@@ -237,7 +237,7 @@ def test_masks_that_do_not_fit_are_told_in_one_line(
         offsky.average(paths, masks=[empty, None])
     text = tmp_path / "text.fits"
     text.write_text("not FITS")
-    with pytest.raises(offsky.ExposureError, match="cannot be read"):
+    with pytest.raises(offsky.ExposureError, match=r"text.fits: does not begin as FITS does"):
         offsky.average(paths, masks=[text, None])
     with pytest.raises(offsky.MissingFileError, match="no such file"):
         offsky.average(paths, masks=[tmp_path / "none_there.fits", None])

@@ -194,14 +194,14 @@ def _data_size(cards: Cards) -> int | None:
     n_axes = cards.get("NAXIS")
     if type(n_axes) is not int or not 0 <= n_axes < 1000:
         return None
-    if n_axes == 0:
-        return 0
     axes = [cards.get(f"NAXIS{axis}") for axis in range(1, n_axes + 1)]
     numbers = [cards.get("BITPIX"), cards.get("PCOUNT", 0), cards.get("GCOUNT", 1), *axes]
     if any(type(number) is not int for number in numbers) or min(numbers[1:]) < 0:
         return None
     if numbers[0] not in BITS:
         return None
+    if n_axes == 0:
+        return 0
     bits, n_parameters, n_groups, *axes = numbers
     return int(abs(bits) * n_groups * (n_parameters + prod(axes)) // 8)
 
