@@ -199,6 +199,7 @@ def combine_images(
     weights: Float64s | None = None,
     adjustments: Adjustments | None = None,
     errors: bool = True,
+    groups: Sequence[int] | None = None,
     room: Mapping[str, Array] | None = None,
 ) -> ClippedMean:
     """Average the same rows of several exposures, in the calling thread.
@@ -215,9 +216,13 @@ def combine_images(
         What is done to the samples first.
     errors : bool
         Whether to make ERR of the average.
+    groups : sequence of int, or None
+        The number of each exposure's group, -1 for none, where the share of each group in
+        the mean is wanted.
     room : mapping of str to ndarray, or None
-        Where to put parts of the result, by the names of `ClippedMean`: contiguous, of
-        their shapes and types. The others get arrays of their own.
+        Where to put parts of the result, by the names of `ClippedMean` (shares: share0,
+        share1, ...): contiguous, of their shapes and types. The others get arrays of their
+        own.
 
     Returns
     -------
@@ -242,6 +247,7 @@ def combine_images(
         skip=None if all(image.skip is None for image in images) else [i.skip for i in images],
         offsets=None if adjustments is None else adjustments.offsets,
         scales=None if adjustments is None else adjustments.scales,
+        groups=groups,
         room=room,
     )
     return replace(

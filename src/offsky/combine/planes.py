@@ -15,7 +15,7 @@ from offsky.arrays import Array
 from offsky.combine.rule import median_factors, rule_of
 from offsky.errors import ParameterError
 from offsky.kernel import twin_average
-from offsky.kernel.contract import Averages, Planes, Rule
+from offsky.kernel.contract import Averages, Planes, Rule, Shares
 from offsky.options import Options, join_choice, shown
 from offsky.values.average import ClippedMean
 
@@ -51,6 +51,7 @@ def average_planes(
     skip: Sequence[Array | None] | None = None,
     offsets: Sequence[float] | NDArray[np.float64] | None = None,
     scales: Sequence[float] | NDArray[np.float64] | None = None,
+    groups: Sequence[int] | None = None,
     room: Mapping[str, Array] | None = None,
 ) -> ClippedMean:
     """Average planes of one shape.
@@ -74,6 +75,9 @@ def average_planes(
     offsets, scales : sequence of float, or None
         An exposure's SCI is multiplied by its scale, then its offset is added; ERR and
         variances follow the scale.
+    groups : sequence of int, or None
+        The number of each exposure's group, -1 for none: the share of each group in the mean
+        is wanted. None for no groups.
     room : mapping of str to ndarray, or None
         Where to put parts of the result, by the names of `ClippedMean`: contiguous, of
         the planes' shape and of the result's types. The others get arrays of their own.
@@ -107,6 +111,9 @@ def average_planes(
         None if rnoise is None else place("var_rnoise", real),
         n_masked,
     )
+    shares = _shares(groups, lambda g: place(f"share{g}", real))
+    if shares is not None:
+        out = out._replace(shares=shares)
     rule = rule_of(options)
     numbers = (
         None if dq_flips is None else np.array(dq_flips, dtype=np.uint32),
@@ -143,7 +150,18 @@ def average_planes(
         None if out.var_rnoise is None else out.var_rnoise.reshape(shape),
         sum(n_samples for _, _, n_samples in parts),
         n_masked,
+        shares=() if shares is None else tuple(plane.reshape(shape) for plane in shares.planes),
     )
+
+
+def _shares(groups: Sequence[int] | None, place: Callable[[int], Array]) -> Shares | None:
+    """Return where the shares of groups go; NaN, for a method that tells none."""
+    if groups is None:
+        return None
+    planes = [place(g) for g in range(max(groups) + 1)]
+    for plane in planes:
+        plane.fill(np.nan)
+    return Shares(np.array(groups, dtype=np.int32), planes)
 
 
 def average_by_mean(

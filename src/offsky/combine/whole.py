@@ -25,16 +25,19 @@ class Kept(NamedTuple):
         ERR, where the average is kept whole.
     variances : bool
         VAR_POISSON and VAR_RNOISE, where ERR is kept.
+    n_shares : int
+        Groups of exposures whose shares in the average are kept, where it is kept whole.
     """
 
     whole: bool = False
     errors: bool = False
     variances: bool = False
+    n_shares: int = 0
 
     @property
     def pixel_bytes(self) -> int:
         """Memory that a pixel takes."""
-        return 4 + self.whole * (6 + self.errors * (4 + 8 * self.variances))
+        return 4 + self.whole * (6 + self.errors * (4 + 8 * self.variances) + 4 * self.n_shares)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +111,7 @@ class Assembly:
         wanted = [("sci", np.float32), ("dq", np.uint32), ("n_kept", np.uint16)]
         wanted += [("err", np.float32)] * errors
         wanted += [("var_poisson", np.float32), ("var_rnoise", np.float32)] * variances
+        wanted += [(f"share{g}", np.float32) for g in range(self._kept.n_shares)]
         return {
             name: self._planes[name][first:last]
             if name in self._planes
@@ -143,6 +147,7 @@ class Assembly:
                 self._planes["var_rnoise"] if names else None,
                 n_samples=self._n_samples,
                 n_masked=self._n_masked,
+                shares=tuple(self._planes[f"share{g}"] for g in range(self._kept.n_shares)),
             )
         return Finished(
             average,
@@ -163,6 +168,7 @@ def _planes_of(kept: Kept) -> Sequence[tuple[str, type]]:
             planes.append(("err", np.float32))
             if kept.variances:
                 planes += [("var_poisson", np.float32), ("var_rnoise", np.float32)]
+        planes += [(f"share{g}", np.float32) for g in range(kept.n_shares)]
     return planes
 
 
@@ -196,4 +202,5 @@ def rows_of(average: ClippedMean, first: int, last: int) -> ClippedMean:
         part(average.var_rnoise),
         n_samples=average.n_samples,
         n_masked=average.n_masked,
+        shares=tuple(share[first:last] for share in average.shares),
     )

@@ -55,6 +55,18 @@ class Planes(NamedTuple):
     skip: Sequence[Array | None] | None = None
 
 
+class Shares(NamedTuple):
+    """Where the shares of groups of exposures in a mean go.
+
+    `groups` has the number of each exposure's group, -1 for none. The plane of a group gets
+    the sum of weight times scale over its kept samples, divided by the sum of the weights of
+    all kept samples: how much of something that the whole group has in common is in the mean.
+    """
+
+    groups: NDArray[np.int32]
+    planes: Sequence[Array]
+
+
 class Averages(NamedTuple):
     """Where results go: flat planes, filled in the range asked for.
 
@@ -71,6 +83,7 @@ class Averages(NamedTuple):
     var_poisson: Array | None = None
     var_rnoise: Array | None = None
     n_masked: NDArray[np.int64] | None = None
+    shares: Shares | None = None
 
 
 class TargetRows(NamedTuple):

@@ -84,6 +84,12 @@ def average(
         for sample, keep, w in zip(samples, kept, weight, strict=True):
             total += np.where(keep, w * sample, 0.0)
             total_weight += np.where(keep, w, 0.0)
+        for g, plane in enumerate(() if out.shares is None else out.shares.planes):
+            share = np.zeros(len(n_kept))
+            for i in np.flatnonzero(out.shares.groups == g):  # type: ignore[union-attr]
+                scale = 1.0 if scales is None else float(scales[i])
+                share += np.where(kept[i], weight[i] * scale, 0.0)
+            plane[window] = share / total_weight
         if median_factors is None:
             out.sci[window] = total / total_weight
             factor = np.ones(len(n_kept))

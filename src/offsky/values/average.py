@@ -40,6 +40,8 @@ class ClippedMean:
         Finite samples of each exposure that were left out by a mask.
     unit : str or None
         Unit of `sci` and `err`, where the samples were given with one.
+    shares : tuple of ndarray of float32
+        The share of each group of exposures in that mean, where it was asked for.
     """
 
     sci: NDArray[np.floating]
@@ -53,6 +55,7 @@ class ClippedMean:
     n_samples: int = 0
     n_masked: NDArray[np.int64] = field(default_factory=_no_counts)
     unit: str | None = None
+    shares: tuple[NDArray[np.floating], ...] = ()
 
     def __repr__(self) -> str:
         """Return the size of the average, and what share of the samples was rejected."""

@@ -193,6 +193,7 @@ is_plain(const struct offsky_stack *stack,
         if (result->variances[i] && stack->variances[i])
             return 0;
     return (clips || !rejects(how)) && !stack->weights && !stack->median_factors &&
+           !result->n_groups &&
            (rule->flags == OFFSKY_OR || !stack->dq);
 }
 

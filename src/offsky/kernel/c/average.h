@@ -50,6 +50,10 @@ struct offsky_stack {
  * `n_rejected` and `n_masked` have one counter an exposure, and are added to: finite samples
  * that were rejected, and that were skipped (`n_masked` may be NULL).
  *
+ * `shares` has a plane for each group of exposures; `groups` the number of the group of each
+ * exposure, -1 for none.  A plane gets the sum of weight times factor of SCI over the kept
+ * samples of its group, divided by the sum of the weights of all kept samples.
+ *
  * A pixel with no finite sample, or none left, has n_kept 0 and NaN in the reals.  Sums run
  * in double in the order of the exposures and are rounded once, so that a pixel's result
  * depends on its own samples alone: not on tiles, ranges, threads or the processor. */
@@ -59,6 +63,9 @@ struct offsky_result {
     uint32_t *dq;
     uint16_t *n_kept;
     int64_t *n_rejected, *n_masked;
+    size_t n_groups; /* 0: no shares are wanted, and `groups` and `shares` may be NULL */
+    const int32_t *groups;
+    void **shares;
 };
 
 /* What a call counted: pixels at which the ERR of a kept sample was estimated, and finite

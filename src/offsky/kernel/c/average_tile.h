@@ -133,6 +133,33 @@ NAME(add_up_variances)(const SAMPLE *samples,
     }
 }
 
+/* The share of each group of exposures in the mean. */
+static NEVER_INLINE void
+NAME(store_shares)(const SAMPLE *samples,
+                   const struct offsky_stack *stack,
+                   const struct offsky_result *result,
+                   size_t start,
+                   size_t count,
+                   const struct weighted *w)
+{
+    for (size_t g = 0; g < result->n_groups; g++) {
+        double share[WIDTH] = {0.0};
+        for (size_t r = 0; r < stack->n_exposures; r++) {
+            if (result->groups[r] != (int32_t)g)
+                continue;
+            const double factor = stack->sci[r].factor;
+            const double one = stack->weights ? stack->weights[r] * factor : factor;
+            for (size_t p = 0; p < WIDTH; p++) {
+                const SAMPLE x = samples[r * WIDTH + p];
+                share[p] += x == x ? one : 0.0;
+            }
+        }
+        for (size_t p = 0; p < WIDTH; p++)
+            share[p] /= stack->weights ? w->weight[p] : (double)w->sums.n_kept[p];
+        store_reals(result->shares[g], result->wide, start, count, share);
+    }
+}
+
 /* Medians of the kept samples; NaN where there is none.  A zero is made positive, since
  * which of two zeros is in the middle depends on how they were sorted. */
 static NEVER_INLINE void
@@ -175,6 +202,7 @@ NAME(average_tile)(const struct offsky_stack *stack,
 
     NAME(add_up_kept)(samples, errors, n, stack->weights, &w);
     store_n_kept(result, start, count, w.sums.n_kept, counts);
+    NAME(store_shares)(samples, stack, result, start, count, &w);
     if (stack->median_factors)
         NAME(find_medians)(samples, n, s->sorted, w.sums.n_kept, w.sums.sci);
     else

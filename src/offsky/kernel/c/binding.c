@@ -162,7 +162,9 @@ struct call {
     struct planes sci, err, dq, variances[2], covers, skip;
     Py_buffer flips, offsets, scales, weights, factors;
     Py_buffer out_sci, out_err, out_dq, out_n, rejected, out_variances[2], masked;
-    Py_ssize_t n_pixels;
+    Py_buffer groups, *out_shares;
+    void **shares;
+    Py_ssize_t n_pixels, n_groups;
     struct offsky_stack stack;
     struct offsky_result result;
 };
@@ -182,6 +184,13 @@ release_call(struct call *c)
     for (size_t i = 0; i < sizeof views / sizeof *views; i++)
         if (views[i]->obj)
             PyBuffer_Release(views[i]);
+    if (c->groups.obj)
+        PyBuffer_Release(&c->groups);
+    for (Py_ssize_t i = 0; i < c->n_groups; i++)
+        if (c->out_shares[i].obj)
+            PyBuffer_Release(&c->out_shares[i]);
+    PyMem_Free(c->out_shares);
+    PyMem_Free(c->shares);
 }
 
 /* Planes of every kind, in the order of offsky.kernel.contract.Planes. */
@@ -284,9 +293,53 @@ take_adjustments(struct call *c, PyObject *offsets, PyObject *scales)
     return 0;
 }
 
+/* Where the shares of groups go (offsky.kernel.contract.Shares), or None. */
+static int
+take_shares(struct call *c, PyObject *shares, Py_ssize_t real)
+{
+    PyObject *groups, *planes;
+    if (shares == Py_None)
+        return 0;
+    if (!PyTuple_Check(shares)) {
+        PyErr_SetString(PyExc_TypeError, "shares: a tuple of groups and planes is expected");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(shares, "OO:shares", &groups, &planes) ||
+        take_numbers(groups, "groups", c->sci.count, sizeof(int32_t), &c->groups))
+        return -1;
+    const Py_ssize_t count = PySequence_Size(planes);
+    if (count < 0)
+        return -1;
+    c->out_shares = PyMem_Calloc((size_t)count + 1, sizeof *c->out_shares);
+    c->shares = PyMem_Calloc((size_t)count + 1, sizeof *c->shares);
+    if (!c->out_shares || !c->shares) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    c->n_groups = count;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *plane = PySequence_GetItem(planes, i);
+        if (!plane)
+            return -1;
+        const int failed = take_output(plane, "share", c->n_pixels, real, 0, &c->out_shares[i]);
+        Py_DECREF(plane);
+        if (failed)
+            return -1;
+        c->shares[i] = c->out_shares[i].buf;
+    }
+    if (count && !c->groups.obj) {
+        PyErr_SetString(PyExc_TypeError, "shares: a group for each exposure is expected");
+        return -1;
+    }
+    c->result.n_groups = (size_t)count;
+    c->result.groups = c->groups.buf;
+    c->result.shares = c->shares;
+    return 0;
+}
+
 /* Where results go, in the order of offsky.kernel.contract.Averages. */
 static int
-take_results(struct call *c, PyObject *const out[8])
+take_results(struct call *c, PyObject *const out[9])
 {
     const Py_ssize_t n_pixels = c->n_pixels, n = c->sci.count;
     if (take_output(out[0], "sci", n_pixels, 0, 0, &c->out_sci))
@@ -310,7 +363,7 @@ take_results(struct call *c, PyObject *const out[8])
         .n_rejected = c->rejected.buf,
         .n_masked = c->masked.buf,
     };
-    return 0;
+    return take_shares(c, out[8], real);
 }
 
 /* The numbers of offsky.kernel.contract.Rule. */
@@ -343,14 +396,14 @@ static PyObject *
 py_average(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *kinds[7], *flip, *offsets, *scales, *weights, *factors, *rule_tuple, *out[8];
+    PyObject *kinds[7], *flip, *offsets, *scales, *weights, *factors, *rule_tuple, *out[9];
     struct offsky_rule rule;
     Py_ssize_t first, last;
-    if (!PyArg_ParseTuple(args, "(OOOOOOO)OOOOOO!nn(OOOOOOOO):average", &kinds[0], &kinds[1],
+    if (!PyArg_ParseTuple(args, "(OOOOOOO)OOOOOO!nn(OOOOOOOOO):average", &kinds[0], &kinds[1],
                           &kinds[2], &kinds[3], &kinds[4], &kinds[5], &kinds[6], &flip, &offsets,
                           &scales, &weights, &factors, &PyTuple_Type, &rule_tuple, &first, &last,
                           &out[0], &out[1], &out[2], &out[3], &out[4], &out[5], &out[6],
-                          &out[7]) ||
+                          &out[7], &out[8]) ||
         take_rule(rule_tuple, &rule))
         return NULL;
     const Py_ssize_t n_pixels = PyObject_Size(out[3]);
