@@ -18,7 +18,8 @@ from doors import DOORS, Door
 from hypothesis import HealthCheck, settings
 
 from offsky import kernel as c_kernel
-from offsky.combine import planes
+from offsky.combine import blocks, planes
+from offsky.io import fits_copy
 from offsky.kernel import twin_average
 from offsky.testing import encoded_pixels, write_exposure
 
@@ -72,6 +73,13 @@ def signals_are_as_before() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(autouse=True)
+def small_images_take_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work on the small images of tests as on large ones: on threads, flushed early."""
+    monkeypatch.setattr(blocks, "_TINY_BYTES", 0)
+    monkeypatch.setattr(fits_copy, "_LEAST_FLUSH", 0)
 
 
 def require_kernel() -> Callable[..., tuple[int, int]]:

@@ -1,6 +1,6 @@
 """The outcome of one subtraction or average, as values."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Outcome:
         which they were.
         """
         found: dict[str, str] = {}
-        values: dict[str, Any] = _finite(asdict(self), "", found)
+        values: dict[str, Any] = _finite(_by_name(self), "", found)
         return {**values, "not_finite": found} if found else values
 
     def __str__(self) -> str:
@@ -143,6 +143,8 @@ class Outcome:
 
 def _finite(value: Any, place: str, found: dict[str, str]) -> Any:
     """Return a value with None for numbers that JSON does not have; note them in `found`."""
+    if isinstance(value, Options):
+        value = _by_name(value)
     if isinstance(value, dict):
         return {key: _finite(each, f"{place}.{key}", found) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -151,6 +153,11 @@ def _finite(value: Any, place: str, found: dict[str, str]) -> Any:
         found[place.removeprefix(".")] = str(value)
         return None
     return value
+
+
+def _by_name(value: "Outcome | ProductOutcome | Options") -> dict[str, Any]:
+    """Return attributes by name; `dataclasses.asdict` would copy every one of them too."""
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
 def _count(n: int, noun: str) -> str:
@@ -314,4 +321,4 @@ class ProductOutcome:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the attributes by name, ready for JSON."""
-        return asdict(self)
+        return _by_name(self)

@@ -13,6 +13,8 @@ BLOCK_BYTES = 24 * 2**20
 _MOST_ROWS = 256
 # What aligning the reads of a block takes, of a few hundred exposures.
 _SCRATCH_MARGIN = 2**16
+# Work on so little is done before threads have begun: two of them cost a millisecond.
+_TINY_BYTES = 2**17
 
 
 def block_rows(row_bytes: int, n_rows: int, n_threads: int) -> int:
@@ -83,6 +85,12 @@ def each_block(
         if progress is not None:
             progress(last - first, last_row - first_row)
 
+    if (last_row - first_row) * row_bytes <= _TINY_BYTES:
+        for task in alongside:
+            task()
+        for first in range(first_row, last_row, height):
+            work_on(first)
+        return
     pool = ThreadPoolExecutor(threads)
     try:
         others: list[Future[Any]] = [pool.submit(task) for task in alongside]

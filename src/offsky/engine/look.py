@@ -68,6 +68,11 @@ def look(
         except Exception as error:
             own.error = error
 
+    if not samples.are_wanted:
+        # Threads would take longer to begin than there is to do.
+        for i in range(len(pass_.recipes)):
+            settle(i)
+        return prepared, broken
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(settle, range(len(pass_.recipes))))
     return prepared, broken

@@ -137,4 +137,11 @@ def set_filename(header: fits.Header, name: str) -> None:
 def set_cards(header: fits.Header, provenance: Provenance) -> None:
     """Write the facts of a product's making into its primary header."""
     for key, value, comment in provenance.cards():
-        header[key] = (value, comment)
+        if not _has_card(header, key, value):
+            header[key] = (value, comment)
+
+
+def _has_card(header: fits.Header, key: str, value: object) -> bool:
+    """Tell whether a card is there as it will be: astropy takes long to write it again."""
+    known = header.get(key)
+    return type(known) is type(value) and known == value

@@ -34,6 +34,8 @@ _own = _Own()
 
 # A header that changes would make these wrong.
 _CHECKSUMS = ("CHECKSUM", "DATASUM")
+# A smaller file is flushed once, at the end: to begin a thread would take longer.
+_LEAST_FLUSH = 2**22
 
 
 class FitsCopy:
@@ -167,7 +169,8 @@ class FitsCopy:
 
     def _begin_flush(self) -> None:
         """Let the disk go ahead while there is other work: the flush at the end is short then."""
-        self._flushes.append(self._flusher.submit(os.fsync, self._file.fileno()))
+        if self._target.source.size >= _LEAST_FLUSH:
+            self._flushes.append(self._flusher.submit(os.fsync, self._file.fileno()))
 
     def _write_rows(self, name: str, first: int, rows: Array) -> None:
         array = self._arrays[name]

@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from offsky.engine.make import make
 from offsky.engine.order import Limits, Order, Progress, Result
@@ -12,12 +14,19 @@ from offsky.io.average_product import FileAverage
 from offsky.io.names import combined_name, is_asdf, product_root
 from offsky.io.parts import run_of
 from offsky.io.product import FileProduct
+from offsky.options import Options
 from offsky.outcome import FAILED, ProductOutcome
 from offsky.programme.journal import Journal, fingerprint
 from offsky.programme.plan import PlannedProduct
 from offsky.selection.suitability import Policy
 
 log = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=16)
+def _as_dict(options: Options) -> dict[str, Any]:
+    """Return options by name; products of a programme share them."""
+    return asdict(options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +176,7 @@ class _Product:
 
     def _fingerprint(self, *, checksum: bool = False) -> str:
         # Which background a mask is of counts too.
-        how = [asdict(self.planned.options), self.planned.force, self.planned.masks]
+        how = [_as_dict(self.planned.options), self.planned.force, self.planned.masks]
         inputs = [Path(path) for path in (*self.planned.inputs, *self.planned.mask_files)]
         return fingerprint(how, inputs, checksum=checksum)
 
