@@ -149,6 +149,31 @@ def test_each_exposure_of_a_pattern_has_the_others(source: Any) -> None:
     assert [c.skipped for c in choices[5:]] == ["alone in its pattern"] * 4
 
 
+@pytest.mark.parametrize("dedicated", [True, False])
+def test_an_imprint_is_neither_target_nor_background(dedicated: bool) -> None:
+    exposures = [
+        examined("a"),
+        examined("b"),
+        examined("bg", bkgdtarg=True),
+        examined("leakcal", bkgdtarg=dedicated, is_imprint=True),
+    ]
+    by_mark = choose_dedicated(exposures, Pairing(source="dedicated"), Policy())
+    assert backgrounds_of(by_mark) == {"a": ["bg"], "b": ["bg"]}
+    others = choose_others(exposures, Pairing(source="dithers"), Policy())
+    assert backgrounds_of(others) == {"a": ["b"], "b": ["a"]}
+
+
+def test_a_plan_names_the_imprints_that_it_left_out(tmp_path: Path) -> None:
+    for number in (1, 2):
+        expose(tmp_path, number)
+    leakcal = expose(tmp_path, 3, meta__exposure__imprint=True)
+    plan = make_plan([tmp_path], pairing=Pairing(source="dithers"), options=Options())
+    assert [len(product.backgrounds) for product in plan.products] == [1, 1]
+    assert plan.left_out == (
+        (str(leakcal), "an imprint (IS_IMPRT), neither target nor background"),
+    )
+
+
 def test_an_exposure_that_does_not_tell_its_pattern_is_skipped() -> None:
     choices = choose_others(
         [examined("a", observation=None), examined("b")], Pairing(source="nods"), Policy()

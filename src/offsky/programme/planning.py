@@ -40,6 +40,7 @@ from offsky.selection.precedents import Precedents
 from offsky.selection.suitability import Policy
 from offsky.subtraction import Subtraction
 from offsky.values.exposure import Wanted
+from offsky.values.metadata import KEYWORDS
 
 log = logging.getLogger(__name__)
 
@@ -135,9 +136,7 @@ def make_plan(
         ]
         named = {path for _, paired in drafts for path in _all_paths(paired)}
         left_out += [
-            (each.path, "no target's background" if each.metadata.bkgdtarg else "not used")
-            for each in exposures
-            if each.path not in named
+            (each.path, _why_left_out(each)) for each in exposures if each.path not in named
         ]
     if not drafts:
         raise ParameterError(
@@ -277,9 +276,15 @@ def _exposures(
                 log.warning("left out: %s", error)
                 left_out.append((absolute(entry), str(error).removeprefix(f"{entry}: ")))
     for each in found.values():
-        odd = dict(each.metadata.odd).get("bkgdtarg")
-        if odd is not None:
-            log.warning("%s: BKGDTARG is %s, no truth value; taken for a target", each.path, odd)
+        odd = dict(each.metadata.odd)
+        for name in ("bkgdtarg", "is_imprint"):
+            if name in odd:
+                log.warning(
+                    "%s: %s is %s, no truth value; taken for a target",
+                    each.path,
+                    KEYWORDS[name],
+                    odd[name],
+                )
     if not found:
         raise ParameterError(f"{_named(inputs)}: no exposures found; name files or their folders")
     return [found[key] for key in sorted(found)]
@@ -329,6 +334,12 @@ def _examine(path: Path, how: Subtraction) -> tuple[Examined, PlannedFile]:
             None if window is None else (window.x0 + 1, window.y0 + 1),
         )
     return Examined(name, candidate), planned
+
+
+def _why_left_out(exposure: Examined) -> str:
+    if exposure.metadata.is_imprint:
+        return "an imprint (IS_IMPRT), neither target nor background"
+    return "no target's background" if exposure.metadata.bkgdtarg else "not used"
 
 
 def _unreadable(path: Path) -> PlannedFile:

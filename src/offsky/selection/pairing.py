@@ -163,7 +163,7 @@ def choose_dedicated(
     Parameters
     ----------
     exposures : sequence of Examined
-        Targets and backgrounds.
+        Targets and backgrounds; imprints (IS_IMPRT true) are left out.
     pairing : Pairing
         Which of them to leave out.
     policy : Policy
@@ -174,6 +174,7 @@ def choose_dedicated(
     list of Paired
         One for each exposure whose BKGDTARG is not true.
     """
+    exposures = [each for each in exposures if not each.metadata.is_imprint]
     backgrounds = _ByConfiguration([each for each in exposures if each.metadata.bkgdtarg])
     targets = [each for each in exposures if not each.metadata.bkgdtarg]
     precedents = Precedents(policy)
@@ -254,7 +255,7 @@ def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Polic
     Parameters
     ----------
     exposures : sequence of Examined
-        Dedicated backgrounds (BKGDTARG true) are left out.
+        Dedicated backgrounds (BKGDTARG true) and imprints (IS_IMPRT true) are left out.
     pairing : Pairing
         Which of the others to leave out.
     policy : Policy
@@ -263,10 +264,14 @@ def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Polic
     Returns
     -------
     list of Paired
-        One for each exposure, in their order.
+        One for each of the other exposures, in their order.
     """
     patterns: dict[object, list[Examined]] = {}
-    targets = [(each, _pattern(each)) for each in exposures if not each.metadata.bkgdtarg]
+    targets = [
+        (each, _pattern(each))
+        for each in exposures
+        if not each.metadata.bkgdtarg and not each.metadata.is_imprint
+    ]
     for target, key in targets:
         patterns.setdefault(key, []).append(target)
     numbers = {key: number for number, key in enumerate(patterns)}
