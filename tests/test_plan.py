@@ -24,15 +24,12 @@ from offsky.programme.plan import (
 )
 from offsky.programme.plan_json import parse_plan, render_plan
 from offsky.programme.planning import changed_since, make_plan, read_plan
-from offsky.selection.pairing import (
-    Examined,
-    Pairing,
-    choose,
-    choose_dedicated,
-    choose_others,
-    separation,
-)
+from offsky.selection.apart import separation
+from offsky.selection.examined import Examined
+from offsky.selection.limits import choose
+from offsky.selection.pairing import Pairing
 from offsky.selection.placing import Placement
+from offsky.selection.rules import choose_dedicated, choose_others
 from offsky.selection.suitability import Candidate, Policy
 from offsky.values.metadata import Metadata
 from offsky.values.window import Window

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offsky.errors import ExposureMismatchError
-from offsky.selection.pairing import Examined, Pairing, choose_dedicated
+from offsky.selection.examined import Examined
+from offsky.selection.pairing import Pairing
 from offsky.selection.placing import Placement
 from offsky.selection.precedents import Precedents
+from offsky.selection.rules import choose_dedicated
 from offsky.selection.suitability import Candidate, Policy, judge, same_configuration
 from offsky.values.metadata import Metadata
 

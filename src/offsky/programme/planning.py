@@ -28,15 +28,11 @@ from offsky.programme.plan import (
 )
 from offsky.programme.plan_json import is_plan, plan_of
 from offsky.selection.choose import candidate_of
-from offsky.selection.pairing import (
-    Examined,
-    Paired,
-    Pairing,
-    choose,
-    choose_dedicated,
-    choose_others,
-)
+from offsky.selection.examined import Examined, Paired
+from offsky.selection.limits import choose
+from offsky.selection.pairing import Pairing
 from offsky.selection.precedents import Precedents
+from offsky.selection.rules import choose_dedicated, choose_others
 from offsky.selection.suitability import Policy
 from offsky.subtraction import Subtraction
 from offsky.values.exposure import Wanted
