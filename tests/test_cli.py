@@ -223,11 +223,13 @@ cli(sys.argv[1:], standalone_mode=False)
 print("\\n" + " ".join(sorted(name for name in sys.modules if name.startswith("offsky."))))
 """
 OF_HELP = """
-command command.exposures command.main command.options command.programmes command.shared
+command command.exposures command.inspect command.main command.options command.programmes
+command.shared
 effect errors interrupts options
 """
 OF_AN_OPTION = """
 measure.finder measure.fit engine.search io.association programme step testing
+measure.checks measure.gather measure.members io.facts io.inspected report reporting
 """
 
 
@@ -244,7 +246,7 @@ def test_a_plain_subtraction_imports_no_module_of_another_door_or_option(
         python(OURS, "subtract", target, *backgrounds, cwd=folder).splitlines()[-1].split()
     )
     assert not loaded & {f"offsky.{name}" for name in OF_AN_OPTION.split()}
-    assert len(loaded) < 82
+    assert len(loaded) < 83
 
 
 def test_it_works_without_a_network_and_without_crds(folder: Path, exposures: Any) -> None:

@@ -37,6 +37,7 @@ ROOMS = (
     "measure",
     "io",
     "engine",
+    "reporting",
     "models",
     "files",
     "programme",

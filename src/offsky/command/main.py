@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from offsky.command.exposures import average, subtract
+from offsky.command.inspect import inspect
 from offsky.command.programmes import plan, run
 from offsky.command.shared import PATH, one_line_errors
 
@@ -60,7 +61,7 @@ def demo(directory: Path, overwrite: bool) -> None:
         run_demo(directory, overwrite=overwrite, echo=click.echo)
 
 
-for _command in (subtract, average, plan, run, demo):
+for _command in (subtract, average, plan, run, inspect, demo):
     cli.add_command(_command)
 
 

@@ -29,7 +29,7 @@ def print_plan(plan: Plan, executor: Executor, memory_bytes: int | None) -> bool
     bool
         Whether a run would begin, as far as memory goes.
     """
-    table = _table("product", "backgrounds", "together with", "dropped, and why")
+    table = new_table("product", "backgrounds", "together with", "dropped, and why")
     together = {i: len(group.products) - 1 for group in plan.groups for i in group.products}
     for i, product in enumerate(plan.products):
         table.add_row(
@@ -39,7 +39,7 @@ def print_plan(plan: Plan, executor: Executor, memory_bytes: int | None) -> bool
             product.skipped or product.problem or _reasons(product.dropped),
             style="yellow" if product.skipped else "red" if product.problem else None,
         )
-    _print(table)
+    print_table(table)
     needed = _memory_of_worker(plan, executor, memory_bytes)
     for line in _totals(plan, executor, memory_bytes, needed):
         print(line)
@@ -59,7 +59,7 @@ def _memory_of_worker(plan: Plan, executor: Executor, memory_bytes: int | None) 
 
 def print_summary(summary: Summary, folder: Path) -> None:
     """Print what came of every product of a run."""
-    table = _table(
+    table = new_table(
         "product", "outcome", "backgrounds", "rejected", "uncovered", "median level", "remarks"
     )
     colours = {COMPLETE: "green", SKIPPED: "yellow", FAILED: "red"}
@@ -76,7 +76,7 @@ def print_summary(summary: Summary, folder: Path) -> None:
             _remark(product),
             style=colours.get(product.status),
         )
-    _print(table)
+    print_table(table)
     print(
         f"{summary.count(COMPLETE)} complete, {summary.count(SKIPPED)} skipped, "
         f"{summary.count(FAILED)} failed in {summary.elapsed_s:.1f} s; see "
@@ -154,7 +154,8 @@ def _reasons(dropped: tuple[tuple[str, str], ...], most: int = 2) -> str:
     return "; ".join(shown)
 
 
-def _table(*columns: str) -> "Table":
+def new_table(*columns: str) -> "Table":
+    """Return an empty table."""
     from rich import box
     from rich.table import Table
 
@@ -164,7 +165,8 @@ def _table(*columns: str) -> "Table":
     return table
 
 
-def _print(table: "Table") -> None:
+def print_table(table: "Table") -> None:
+    """Print a table; piped, a row is a line."""
     from rich.console import Console
 
     if sys.stdout.isatty():

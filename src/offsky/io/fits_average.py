@@ -8,9 +8,11 @@ import numpy as np
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 
+from offsky.arrays import Array
 from offsky.io.cards import InputRecord, Provenance, now, printable
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_layout import header_damage_told
+from offsky.io.regular import open_regular
 from offsky.io.writer import SavedAverage
 from offsky.values.metadata import KEYWORDS, Metadata
 
@@ -124,6 +126,15 @@ def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
     columns.append(fits.Column("N_MASKED", "K", array=[record.n_masked for record in inputs]))
     columns.append(fits.Column("LEVEL", "D", array=[record.level for record in inputs]))
     return fits.BinTableHDU.from_columns(columns, name=INPUTS_EXTENSION)
+
+
+def kept_of(exposure: FitsExposure) -> Array | None:
+    """Return the number of samples kept of an average; None where it was not saved."""
+    if not any(extent.name == KEPT_EXTENSION for extent in exposure.extents):
+        return None
+    with open_regular(exposure.path) as file, fits.open(file, memmap=False) as hdus:
+        kept = hdus[KEPT_EXTENSION].data
+        return None if kept is None else np.asarray(kept, dtype=np.float32)
 
 
 def set_filename(header: fits.Header, name: str) -> None:

@@ -1,0 +1,1 @@
+"""From products to pages: what is gathered, judged, rendered and written."""
