@@ -31,8 +31,10 @@ def pass_of(
     exposures: Sequence[ArrayExposure],
     windows: Sequence[Window] | None = None,
     frame: Window | None = None,
+    *,
+    without_each: bool = False,
 ) -> tuple[Pass, Opened]:
-    """Arrange one average of some exposures, which is saved."""
+    """Arrange one average of some exposures, which is saved; or one without each of them."""
     from offsky.engine.make import facts_of
 
     if windows is None:
@@ -41,7 +43,12 @@ def pass_of(
         Member(facts_of(each, Wanted()), window)
         for each, window in zip(exposures, windows, strict=True)
     )
-    (made,) = arrange([Demand(0, frame or windows[0], members, saves=True)])
+    lists = [members]
+    if without_each:
+        lists = [members[:i] + members[i + 1 :] for i in range(len(members))]
+    (made,) = arrange(
+        [Demand(i, frame or windows[0], each, saves=True) for i, each in enumerate(lists)]
+    )
     by_key = {each.same_as: each for each in exposures}
     return made, Opened([by_key[facts.key] for facts in made.exposures], {})
 
@@ -80,17 +87,11 @@ def find_sources(
     return [mask for mask in prepared[0].masks if mask is not None]
 
 
-def sample_levels(exposures: Sequence[ArrayExposure], options: Options) -> np.ndarray:
-    """Return the samples that the levels of some exposures are told from."""
+def sample_levels(exposures: Sequence[ArrayExposure], options: Options) -> list[np.ndarray]:
+    """Return the blocks that the levels of some exposures are told from."""
     made, opened = pass_of(exposures)
     prepared = [Prepared([None] * len(exposures))]
     samples = Samples(made, opened, options.changed(level="offset"), prepared)
     for i in range(len(exposures)):
         samples.read(i)
-    found = [
-        array.reshape(-1)
-        for each in samples._found
-        for slot, array in each.items()
-        if slot.purpose == "level"
-    ]
-    return np.stack(found)
+    return list(samples._levels._blocks.values())

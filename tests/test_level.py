@@ -6,18 +6,22 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from averages import sample_levels
+from averages import assemble, pass_of, sample_levels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import offsky
 from offsky.combine.images import Adjustments, combine_images, make_image
-from offsky.measure.levels import clipped_median, even_rows, match_levels
-from offsky.options import Options
+from offsky.engine.look import look
+from offsky.measure.levels import LevelMatch, Levels, even_rows
+from offsky.measure.median import clipped_median
+from offsky.measure.pairs import block_grid, compared, difference
+from offsky.options import PROFILES, Options
 from offsky.testing import assert_same_bits, file_digest, simulate_exposures, write_exposure
 from offsky.values.exposure import Rows
 from offsky.values.in_memory import ArrayExposure
 from offsky.values.mask import PackedMask
+from offsky.values.window import Window
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,48 +33,155 @@ def drifted(n: int, offsets: Array, shape: tuple[int, int] = (256, 256)) -> Arra
     return np.stack(stack)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 7])
+def matched(stack: Any, how: str = "offset") -> LevelMatch:
+    """Match the levels of images, (n, ny, nx)."""
+    n, ny, nx = np.shape(stack)
+    grid, levels = block_grid(ny, nx, n), Levels[int]()
+    for i, image in enumerate(np.asarray(stack, np.float32)):
+        levels.add(i, grid.pick(image[list(grid.rows)]))
+    return levels.match(range(n), [f"sky {i}" for i in range(n)], how)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 7, 16, 17, 40])
 def test_offsets_are_found_to_a_few_hundredths_of_the_noise(n: int) -> None:
     offsets = np.linspace(-0.4, 0.6, n)
-    match = match_levels(drifted(n, offsets).reshape(n, -1), "offset")
+    match = matched(drifted(n, offsets))
     # Noise 0.23 over 65536 pixels; stars and cosmic rays move medians by as much.
     assert np.asarray(match.offsets) == pytest.approx(offsets.mean() - offsets, abs=0.006)
     assert match.scales == (1.0,) * n
     assert sum(match.offsets) == pytest.approx(0, abs=1e-9)
+    assert match.noise == pytest.approx(0.23, rel=0.1)
 
 
 def test_factors_are_found_where_the_sky_has_structure() -> None:
     factors = np.array([0.98, 1.0, 1.03])
-    stack = drifted(3, np.zeros(3)) * factors[:, np.newaxis, np.newaxis]
-    match = match_levels(stack.reshape(3, -1), "scale")
+    match = matched(drifted(3, np.zeros(3)) * factors[:, np.newaxis, np.newaxis], "scale")
     assert np.asarray(match.scales) * factors == pytest.approx(factors.mean(), abs=1e-3)
     assert match.offsets == (0.0,) * 3
 
 
 def test_exact_levels_of_exposures_without_noise() -> None:
-    sky = np.linspace(5.0, 6.0, 1000)
-    match = match_levels(np.stack([sky, sky + 1, sky - 0.5]), "offset")
-    assert match.offsets == pytest.approx((1 / 6, 1 / 6 - 1, 1 / 6 + 0.5))
-    assert match.levels == pytest.approx((5.5, 6.5, 5.0))
+    sky = np.linspace(5.0, 6.0, 10240).reshape(80, 128)
+    match = matched([sky, sky + 1, sky - 0.5])
+    assert match.offsets == pytest.approx((1 / 6, 1 / 6 - 1, 1 / 6 + 0.5), abs=1e-6)
+    assert match.levels == pytest.approx((5.5, 6.5, 5.0), abs=1e-2)
 
 
-def test_only_pixels_common_to_all_count() -> None:
-    samples = np.ones((2, 100))
-    samples[1] = 3.0
-    samples[0, :60] = 1000.0
-    samples[1, :60] = np.nan
-    match = match_levels(samples, "offset")
-    assert match.n_common == 40
-    assert match.offsets == pytest.approx((1.0, -1.0))
+def test_a_galaxy_in_one_of_four_leaves_no_pedestal_around_it() -> None:
+    shape = 1024, 1024
+    rng = np.random.default_rng(11)
+    rows, columns = np.indices(shape)
+    galaxy = 300 * np.exp(-np.hypot(rows - 530, columns - 480) / 40)
+    near = np.hypot(rows - 530, columns - 480) < 140
+    stack = rng.normal(10, 1, (4, *shape))
+    stack[0] += galaxy
+    skies = [
+        ArrayExposure(f"sky {i}", each.astype("f4"), np.ones(shape, "f4"), None)
+        for i, each in enumerate(stack)
+    ]
+    window = Window(0, 0, *shape)
+    found = assemble(skies, [window] * 4, window, PROFILES["offsky"], height=64, threads=2)
+    assert found.average is not None
+    left = np.median(found.average.sci[near]) - 10
+    # The levels of single pixels left 0.04; 0.3 where what is rejected at 3.5 is the sky too.
+    assert abs(left) < 0.02
 
 
-def test_too_few_common_pixels_and_levels_below_zero_are_told() -> None:
-    samples = np.ones((2, 100))
-    samples[0, :50] = samples[1, 50:] = np.nan
-    with pytest.raises(offsky.ExposureMismatchError, match="cannot be matched"):
-        match_levels(samples, "offset")
+def test_exposures_without_common_pixels_are_matched_by_way_of_others() -> None:
+    offsets = np.array([0.5, -0.25, 0.0, 2.0])
+    stack = drifted(4, offsets)
+    # The first and the last are connected through the two between; all have no pixel in common.
+    stack[0, :, 128:] = stack[1, :, :64] = stack[2, :, :96] = stack[3, :, :160] = np.nan
+    stack[1, :, 224:] = np.nan
+    match = matched(stack)
+    assert np.asarray(match.offsets) == pytest.approx(offsets.mean() - offsets, abs=0.01)
+
+
+def test_exposures_that_are_compared_late_connect_a_list() -> None:
+    n = 20
+    assert (0, 3) not in set(compared(n))
+    stack = drifted(n, np.linspace(0, 1, n))
+    stack[0, :, 64:] = np.nan
+    stack[1:, :, :64] = np.nan
+    stack[3] = drifted(n, np.linspace(0, 1, n))[3]
+    match = matched(stack)
+    assert match.offsets[0] - match.offsets[3] == pytest.approx(3 / 19, abs=0.01)
+
+
+def test_an_exposure_that_is_connected_with_none_is_named() -> None:
+    stack = drifted(4, np.zeros(4))
+    stack[2, :, :128] = np.nan
+    stack[[0, 1, 3], :, 128:] = np.nan
+    with pytest.raises(offsky.ExposureMismatchError, match=r"^sky 2: too few .*level none"):
+        matched(stack)
+
+
+def test_levels_near_zero_are_no_levels_to_scale() -> None:
+    rng = np.random.default_rng(2)
+    noise = rng.normal(0, 1, (3, 256, 256))
     with pytest.raises(offsky.ExposureMismatchError, match="use the option level offset"):
-        match_levels(-np.ones((2, 100)), "scale")
+        matched(noise, "scale")
+    with pytest.raises(offsky.ExposureMismatchError, match=r"^sky 0: the level is -1"):
+        matched(-np.ones((2, 64, 64)), "scale")
+    assert matched(noise + 0.5, "scale").is_near_zero
+    assert not matched(noise + 5, "scale").is_near_zero
+
+
+@given(seed=st.integers(0, 2**32 - 1), n_bad=st.integers(0, 4000))
+def test_exchanged_exposures_have_the_same_difference_to_the_last_bit(
+    seed: int, n_bad: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    pair = rng.normal(1000, 3, (2, 20, 256)).astype("f4")
+    pair[rng.integers(0, 2, n_bad), rng.integers(0, 20, n_bad), rng.integers(0, 256, n_bad)] = (
+        rng.choice([np.nan, np.inf, 1e6, 1003.0], n_bad)
+    )
+    one, other = difference(*pair), difference(*pair[::-1])
+    assert (one is None) == (other is None)
+    if one is not None and other is not None:
+        assert one == other._replace(value=-other.value)
+
+
+@given(ny=st.integers(1, 3000), nx=st.integers(1, 3000), n=st.integers(1, 600))
+def test_blocks_lie_in_the_image_apart_and_are_bounded(ny: int, nx: int, n: int) -> None:
+    grid = block_grid(ny, nx, n)
+    assert grid.rows[0] >= 0
+    assert grid.rows[-1] < ny
+    assert list(grid.rows) == sorted(set(grid.rows))
+    assert len(grid.rows) == grid.height * len(grid.columns)
+    for columns in grid.columns:
+        assert np.all(np.diff(columns) >= grid.width)
+        assert columns[0] >= 0
+        assert columns[-1] + grid.width <= nx
+    assert grid.n_pixels * n <= max(2**22, 64 * 256 * n)
+    assert len(grid.rows) * nx <= max(2**18, grid.height * nx)
+
+
+def test_each_pair_is_compared_once_for_all_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared_blocks = []
+
+    def counted(blocks: Array, others: Array) -> Any:
+        compared_blocks.append({id(blocks), id(others)})
+        return difference(blocks, others)
+
+    monkeypatch.setattr("offsky.measure.levels.difference", counted)
+    options = Options(level="offset")
+    skies = [
+        ArrayExposure(f"sky {i}", each, None, None)
+        for i, each in enumerate(drifted(5, np.zeros(5)))
+    ]
+    made, opened = pass_of(skies, without_each=True)
+    prepared, broken = look(made, opened, options, 2)
+    assert not broken
+    assert len(prepared) == 5
+    assert len(compared_blocks) == 10
+    assert all(compared_blocks.count(pair) == 1 for pair in compared_blocks)
+    for i, own in enumerate(prepared):
+        others = [each for k, each in enumerate(skies) if k != i]
+        (alone,), _ = look(*pass_of(others), options, 1)
+        assert own.adjustments is not None
+        assert alone.adjustments is not None
+        assert_same_bits(own.adjustments.offsets, alone.adjustments.offsets)
 
 
 def test_clipped_median_ignores_what_is_far() -> None:
@@ -133,7 +244,7 @@ def test_sampled_rows_are_even_and_the_sample_is_bounded() -> None:
     many = sample_levels(
         [ArrayExposure(f"sky {i}", sci, None, None) for i in range(64)], Options()
     )
-    assert many.nbytes <= 2**24 + 64 * 2048 * 4
+    assert sum(each.nbytes for each in many) <= 2**24
 
 
 def test_do_not_use_is_left_out_of_levels_whatever_the_options() -> None:
@@ -141,7 +252,7 @@ def test_do_not_use_is_left_out_of_levels_whatever_the_options() -> None:
     dq = np.zeros((64, 64), np.uint32)
     sci[::2], dq[::2] = 99.0, 1
     skies = [ArrayExposure(f"sky {i}", sci, None, dq) for i in range(2)]
-    samples = sample_levels(skies, Options())
+    samples = np.stack(sample_levels(skies, Options()))
     assert np.nanmax(samples) == 1.0
     assert np.isnan(samples).mean() == 0.5
 

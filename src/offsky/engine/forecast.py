@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from offsky.combine.blocks import block_rows
 from offsky.engine.passes import Pass, Recipe
-from offsky.measure.levels import sampled_pixels
+from offsky.measure.pairs import block_grid
 from offsky.measure.sources import STRIP_BYTES
 from offsky.options import Options
 from offsky.values.exposure import Wanted
@@ -113,9 +113,10 @@ def look_bytes(pass_: Pass, options: Options) -> int:
     if options.level != "none":
         kinds = {(r.frame, len(r.members)) for r in pass_.recipes}
         for frame, n_members in kinds:
-            n_pixels = sampled_pixels(frame.ny, frame.nx, n_members)
-            # Samples of all, and of one recipe once more in float64 while it is matched.
-            n_bytes += 4 * n_pixels * len(pass_.exposures) + 12 * n_pixels * n_members
+            grid = block_grid(frame.ny, frame.nx, n_members)
+            # Blocks of all; and, on two threads, the rows that they are taken from.
+            n_bytes += 4 * grid.n_pixels * len(pass_.exposures)
+            n_bytes += 16 * len(grid.rows) * frame.nx
     if options.mask_sources:
         n_bytes += 2 * STRIP_BYTES
     return n_bytes

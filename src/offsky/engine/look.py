@@ -57,6 +57,7 @@ def look(
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(read, range(len(pass_.exposures))))
+            samples.compare(pool)
 
     def settle(i: int) -> None:
         recipe, own = pass_.recipes[i], prepared[i]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from offsky.combine.rule import exposure_weights
 from offsky.engine.framing import columns_of
 from offsky.engine.passes import Member, Pass, Recipe
 from offsky.engine.prepared import Opened, Prepared
-from offsky.measure.levels import LevelMatch, level_rows, match_levels, unusable
+from offsky.measure.levels import LevelMatch, Levels, pairs_of, unusable
+from offsky.measure.pairs import Grid, block_grid
 from offsky.options import Options
 from offsky.values.exposure import Rows, Scratch, Wanted
 from offsky.values.mask import PackedMask
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 # of the noise of one.
 _TABLE_ROWS, _NOISE_ROWS = 128, 64
 _MOST_SAMPLES = 2**18
+_NOTHING = np.empty(0, dtype=np.float32)
 # Rows of one exposure that are read at a time.
 _READ_BYTES = 4 * 2**20
 
@@ -35,9 +38,18 @@ class _Slot(NamedTuple):
 
     purpose: str  # "level", "noise" or "table"
     frame: Window
-    rows: range
+    where: range | Grid
     mask: Hashable  # the user's mask
     recipe: int | None  # where sources are left out too, which differ
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """The rows, ascending."""
+        return self.where.rows if isinstance(self.where, Grid) else self.where
+
+
+_Level = tuple[int, _Slot]
+"""The number of an exposure in the pass, and the pixels that its level is told from."""
 
 
 @dataclass(slots=True)
@@ -62,7 +74,7 @@ class Samples:
         # Of each exposure, the slots that it is looked at in, each with a mask.
         self._slots: list[dict[_Slot, PackedMask | None]] = [{} for _ in pass_.exposures]
         self._found: list[dict[_Slot, Array]] = [{} for _ in pass_.exposures]
-        self._dtypes: list[np.dtype | None] = [None for _ in pass_.exposures]
+        self._levels: Levels[_Level] = Levels()
         for number, recipe in enumerate(pass_.recipes):
             for k, member in enumerate(recipe.members):
                 mask = prepared[number].masks[k]
@@ -79,8 +91,9 @@ class Samples:
         own = number if options.mask_sources else None
         n_integrations = member.facts.shape[0] if member.facts.is_cube else 1
         if options.level != "none" and len(recipe.members) > 1:
-            rows = level_rows(frame.ny, frame.nx, len(recipe.members))
-            yield _Slot("level", frame, rows, member.mask, own)
+            # Lists of one length look at the same pixels, and share what they see.
+            blocks = block_grid(frame.ny, frame.nx, len(recipe.members))
+            yield _Slot("level", frame, blocks, member.mask, own)
         if options.weight == "variance":
             rows = _even(frame, _NOISE_ROWS, n_integrations)
             yield _Slot("noise", frame, rows, member.mask, own)
@@ -115,7 +128,6 @@ class Samples:
             scratch.clear()
             chunk = every[begin : begin + n_rows]
             rows = exposure.pick_rows(chunk, scratch, wanted)
-            self._dtypes[i] = rows.sci.dtype.newbyteorder("=")
             for slot, places in rows_of.items():
                 picked = [k for k, row in enumerate(chunk) if row in places]
                 if picked:
@@ -169,15 +181,16 @@ class Samples:
         if image.skip is not None:
             values[image.skip] = np.nan
         shift = slot.frame.y0 - window.y0
-        places = [slot.rows.index(row - shift) for row in own_rows]
+        places = np.searchsorted(slot.rows, np.array(own_rows) - shift)
         seen.image[places] = values
 
     def _kept(self, slot: _Slot, seen: _Found, i: int) -> Array:
         """Return what is needed of a slot later on: little, but for levels."""
-        if slot.purpose == "level":
+        if isinstance(slot.where, Grid):
             if seen.image is None:
-                return np.full((len(slot.rows), slot.frame.nx), np.nan, dtype=np.float32)
-            return seen.image
+                seen.image = np.full((len(slot.rows), slot.frame.nx), np.nan, dtype=np.float32)
+            self._levels.add((i, slot), slot.where.pick(seen.image))
+            return _NOTHING
         values = np.concatenate(seen.pieces) if seen.pieces else np.empty(0)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         return values if slot.purpose == "noise" and self._scales else _middles(values)
@@ -198,14 +211,9 @@ class Samples:
         n = len(recipe.members)
         offsets, scales = np.zeros(n), np.ones(n)
         if found and "level" in found[0]:
-            match = self._match([each["level"] for each in found])
+            match = self._match(number)
             offsets, scales = np.array(match.offsets), np.array(match.scales)
             own.adjustments = Adjustments(offsets, scales)
-            for member, level, offset, scale in zip(
-                recipe.members, match.levels, match.offsets, match.scales, strict=True
-            ):
-                name = self._opened.exposures[self._places[member.facts.key]].name
-                log.info("%s: level %g, offset %+g, factor %.6g", name, level, offset, scale)
         errors: list[float | None] = []
         if self._options.weight == "variance":
             errors = [
@@ -220,9 +228,40 @@ class Samples:
                 for each, offset, scale in zip(found, offsets, scales, strict=True)
             )
 
-    def _match(self, samples: Sequence[Array]) -> LevelMatch:
-        flat = np.stack([each.reshape(-1) for each in samples])
-        return match_levels(flat, self._options.level)
+    def compare(self, pool: Executor) -> None:
+        """Compare the levels of exposures on a pool's threads, each pair once for all recipes."""
+        pairs = pairs_of([self._levels_of(i) for i in range(len(self._pass.recipes))])
+        list(pool.map(lambda pair: self._levels.compare(*pair), pairs))
+
+    def _levels_of(self, number: int) -> list[_Level]:
+        """Return where the levels of a recipe's exposures are told; empty where not wanted."""
+        recipe = self._pass.recipes[number]
+        return [
+            (self._places[member.facts.key], slot)
+            for member in recipe.members
+            for slot in self._slots_of(number, recipe, member)
+            if isinstance(slot.where, Grid)
+        ]
+
+    def _match(self, number: int) -> LevelMatch:
+        """Match the levels of one recipe, and tell them."""
+        levels = self._levels_of(number)
+        names = [self._opened.exposures[i].name for i, _ in levels]
+        match = self._levels.match(levels, names, self._options.level)
+        for name, level, offset, scale in zip(
+            names, match.levels, match.offsets, match.scales, strict=True
+        ):
+            log.info("%s: level %g, offset %+g, factor %.6g", name, level, offset, scale)
+        if self._scales and match.is_near_zero:
+            lowest = min(range(len(names)), key=match.levels.__getitem__)
+            log.warning(
+                "%s: the level %.3g is below the noise of a sample (%.3g): factors of such levels "
+                "change the noise more than the sky; use level = offset",
+                names[lowest],
+                match.levels[lowest],
+                match.noise,
+            )
+        return match
 
 
 def _even(frame: Window, n_rows: int, n_integrations: int) -> range:

@@ -1,21 +1,24 @@
 """The levels of exposures, and what brings them to a common one: plain numbers."""
 
-from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offsky.arrays import Array, Float64s
 from offsky.errors import ExposureMismatchError
+from offsky.measure.pairs import Difference, block_level, compared, difference
 
-# Samples that levels are told from: of each exposure a quarter of a million, fewer of
-# many exposures, so that all are within 16 MB.  The level of one is then known to 0.3 %
-# of the noise of a pixel.
-_MOST_SAMPLES, _ALL_SAMPLES, _LEAST_SAMPLES = 2**18, 2**22, 2**14
-# With fewer pixels in common there is nothing to match by.
-_LEAST_COMMON = 25
 _DO_NOT_USE = np.uint32(1)
+# A level is not told from zero if it is below so many of its errors.
+_LEAST_ERRORS = 5.0
+
+Compare = Callable[[int, int], Difference | None]
+"""Called with two numbers of a list of exposures; how much the first is above the second."""
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,95 +28,83 @@ class LevelMatch:
     Attributes
     ----------
     levels : tuple of float
-        Robust level of each, in the unit of SCI.
+        Level of each, in the unit of SCI.
     offsets, scales : tuple of float
         What to add to each, and to multiply it by; 0 and 1 for nothing.
-    n_common : int
-        Pixels that they were told from.
+    noise : float
+        Typical noise of a sample; 0 for one exposure.
     """
 
     levels: tuple[float, ...]
     offsets: tuple[float, ...]
     scales: tuple[float, ...]
-    n_common: int
+    noise: float
+
+    @property
+    def is_near_zero(self) -> bool:
+        """Whether a level is below the noise of a sample."""
+        return min(self.levels) < self.noise
 
 
-def clipped_median(values: Array, sigma: float = 3.0, maxiters: int = 20) -> float:
-    """Return the median of values after those far from it are left out.
+class Levels(Generic[K]):
+    """Levels of exposures by keys of any kind; each pair is compared once for all lists.
 
-    Parameters
-    ----------
-    values : ndarray
-        One-dimensional and finite, at least one; not modified.
-    sigma : float
-        Threshold in scaled median absolute deviations.
-    maxiters : int
-        Most passes.
-
-    Returns
-    -------
-    float
-        NaN where a small threshold leaves nothing.
-
-    Notes
-    -----
-    What is kept is a run of the sorted values: one sort serves all passes.
+    One key is one exposure at certain pixels. Safe to use from several threads.
     """
-    ordered = np.sort(values).astype(np.float64)
-    first, last = 0, len(ordered)
-    for _ in range(maxiters):
-        middle = _middle(ordered, first, last)
-        reach = sigma * 1.4826 * _median_distance(ordered, first, last, middle)
-        split = bisect_left(ordered, middle, first, last)
-        left = bisect_left(range(first, split), -reach, key=lambda i: ordered[i] - middle)
-        right = bisect_right(range(split, last), reach, key=lambda i: ordered[i] - middle)
-        inside = first + left, split + right
-        if reach == 0 or inside == (first, last):
-            return middle
-        first, last = inside
-        if first == last:
-            return float("nan")
-    return _middle(ordered, first, last)
+
+    def __init__(self) -> None:
+        self._blocks: dict[K, Array] = {}
+        self._own_levels: dict[K, float] = {}
+        self._differences: dict[tuple[K, K], Difference | None] = {}
+
+    def add(self, key: K, blocks: Array) -> None:
+        """Add an exposure's samples, (n_blocks, n_pixels) of float32; they are kept."""
+        self._blocks[key] = blocks
+        self._own_levels[key] = block_level(blocks)
+
+    def compare(self, first: K, second: K) -> Difference | None:
+        """Return how much the first is above the second; None if that cannot be told."""
+        if (first, second) in self._differences:
+            return self._differences[first, second]
+        if (second, first) in self._differences:
+            found = self._differences[second, first]
+            return None if found is None else found._replace(value=-found.value)
+        if first not in self._blocks or second not in self._blocks:
+            return None  # one that could not be read
+        found = difference(self._blocks[first], self._blocks[second])
+        self._differences[first, second] = found
+        return found
+
+    def match(self, keys: Sequence[K], names: Sequence[str], how: str) -> LevelMatch:
+        """Match the levels of a list of exposures, see `match_levels`."""
+        own_levels = [self._own_levels[key] for key in keys]
+        return match_levels(names, own_levels, lambda i, j: self.compare(keys[i], keys[j]), how)
 
 
-def _middle(ordered: Float64s, first: int, last: int) -> float:
-    """Return the median of a run [first, last) of sorted values."""
-    low, high = ordered[(first + last - 1) // 2], ordered[(first + last) // 2]
-    return float((low + high) / 2)
+def pairs_of(lists: Iterable[Sequence[K]]) -> list[tuple[K, K]]:
+    """Return the pairs whose levels some lists compare, each once."""
+    pairs: dict[tuple[K, K], None] = {}
+    for keys in lists:
+        for i, j in compared(len(keys)):
+            if (keys[j], keys[i]) not in pairs:
+                pairs[keys[i], keys[j]] = None
+    return list(pairs)
 
 
-def _median_distance(ordered: Float64s, first: int, last: int, middle: float) -> float:
-    """Return the median distance of a run of sorted values from their middle."""
-    n = last - first
-    low, high = (_kth_distance(ordered, first, last, middle, k) for k in ((n - 1) // 2, n // 2))
-    return (low + high) / 2
-
-
-def _kth_distance(ordered: Float64s, first: int, last: int, middle: float, k: int) -> float:
-    """Return the k-th smallest distance, from 0.
-
-    The k + 1 values nearest to the middle are next to each other, and the farther end of
-    those is sought. From one such group to the next its left end comes nearer to the
-    middle and its right end goes away.
-    """
-    groups = range(first, last - k)
-
-    def farther_end(i: int) -> float:
-        return float(max(middle - ordered[i], ordered[i + k] - middle))
-
-    split = bisect_left(
-        groups, True, key=lambda i: bool(ordered[i + k] - middle >= middle - ordered[i])
-    )
-    return min(farther_end(i) for i in groups[max(split - 1, 0) : split + 1])
-
-
-def match_levels(samples: Array, how: str) -> LevelMatch:
+def match_levels(
+    names: Sequence[str], own_levels: Sequence[float], compare: Compare, how: str
+) -> LevelMatch:
     """Find the level of each exposure, and what brings it to the mean of all levels.
 
     Parameters
     ----------
-    samples : ndarray, shape (n_exposures, n_pixels)
-        SCI at the same pixels; NaN where a sample is not to be used. Not modified.
+    names : sequence of str
+        The exposures.
+    own_levels : sequence of float
+        The level of each as it is told from itself alone.
+    compare : callable
+        Returns how much the level of one is above that of another, None where they have too
+        few pixels in common.
     how : str
         "offset" or "scale".
 
@@ -124,51 +115,96 @@ def match_levels(samples: Array, how: str) -> LevelMatch:
     Raises
     ------
     ExposureMismatchError
-        Where too few pixels are usable in all exposures, or a level to be scaled is not
-        above zero.
+        Where an exposure has common pixels with no other, directly or by way of others, or a
+        level to be scaled is not above zero.
 
     Notes
     -----
-    A level is the clipped median, over the pixels common to all, of the exposure's
-    difference from the mean of all; plus the clipped median of that mean, the same for
-    all. What the exposures share (response, gradients, hot pixels) does not blur the
-    difference as it blurs the median of the exposure itself (decision 0009).
-
-    Whether levels are matched to that of the first or to another makes no difference once
-    the matching is put back: each is moved to the mean of the levels.
+    Levels are those that agree best with the differences between pairs: least squares, each
+    pair weighted by its number of blocks. Whether levels are matched to that of the first or
+    to another makes no difference once the matching is put back: each is moved to the mean
+    of the levels.
     """
-    common = samples[:, np.isfinite(samples).all(axis=0)]
-    n_exposures, n_common = common.shape
-    if n_common < _LEAST_COMMON:
-        raise ExposureMismatchError(
-            f"{n_common} of the {samples.shape[1]} pixels looked at are usable in all "
-            f"{n_exposures} backgrounds: their levels cannot be matched; use the option level none"
-        )
-    shared = np.asarray(np.mean(common, axis=0, dtype=np.float64))
-    base = clipped_median(shared)
-    levels = [base + clipped_median(each - shared) for each in common]
-    mean = float(np.mean(levels))
-    zeros, ones = (0.0,) * n_exposures, (1.0,) * n_exposures
+    n = len(names)
+    pairs = {pair: found for pair in compared(n) if (found := compare(*pair)) is not None}
+    groups = _connected(n, pairs)
+    if len(groups) > 1:
+        # Those that are not compared at first may connect them.
+        of = {i: number for number, group in enumerate(groups) for i in group}
+        apart = [(i, j) for i in range(n) for j in range(i + 1, n) if of[i] != of[j]]
+        pairs |= {pair: found for pair in apart if (found := compare(*pair)) is not None}
+        groups = _connected(n, pairs)
+    if len(groups) > 1:
+        raise ExposureMismatchError(_unconnected(names, groups))
+    relative = _least_squares(n, pairs)
+    relative -= np.mean(relative)
+    # What one exposure alone has in its sky does not move the level of all.
+    base = float(np.median(np.asarray(own_levels) - relative))
+    levels = tuple((base + relative).tolist())
+    noise = float(np.median([each.noise for each in pairs.values()])) if pairs else 0.0
+    zeros, ones = (0.0,) * n, (1.0,) * n
     if how == "offset":
-        offsets = tuple(mean - level for level in levels)
-        return LevelMatch(tuple(levels), offsets, ones, n_common)
-    if min(levels) <= 0:
+        return LevelMatch(levels, tuple((-relative).tolist()), ones, noise)
+    error = max((each.error for each in pairs.values()), default=0.0)
+    lowest = int(np.argmin(levels))
+    if not levels[lowest] > _LEAST_ERRORS * error:
         raise ExposureMismatchError(
-            f"a background has the level {min(levels):g}: only levels above zero can be matched "
-            "by a factor; use the option level offset"
+            f"{names[lowest]}: the level is {levels[lowest]:g} ± {error:.2g}: only levels well "
+            "above zero can be matched by a factor; use the option level offset"
         )
-    return LevelMatch(tuple(levels), zeros, tuple(mean / level for level in levels), n_common)
+    mean = float(np.mean(levels))
+    return LevelMatch(levels, zeros, tuple(mean / level for level in levels), noise)
 
 
-def level_rows(n_rows: int, n_columns: int, n_exposures: int) -> range:
-    """Return the rows of an image that the levels of some exposures are told from."""
-    n_each = min(_MOST_SAMPLES, max(_LEAST_SAMPLES, _ALL_SAMPLES // n_exposures))
-    return even_rows(n_rows, n_columns, n_each)
+def _connected(n: int, pairs: Mapping[tuple[int, int], Difference]) -> list[list[int]]:
+    """Return the groups of exposures that pairs connect, the largest first."""
+    group_of = list(range(n))
+    for i, j in pairs:
+        old, new = group_of[j], group_of[i]
+        if old != new:
+            group_of = [new if each == old else each for each in group_of]
+    groups = [[i for i in range(n) if group_of[i] == g] for g in dict.fromkeys(group_of)]
+    return sorted(groups, key=len, reverse=True)
 
 
-def sampled_pixels(n_rows: int, n_columns: int, n_exposures: int) -> int:
-    """Return the number of pixels in `level_rows`."""
-    return len(level_rows(n_rows, n_columns, n_exposures)) * n_columns
+def _unconnected(names: Sequence[str], groups: Sequence[Sequence[int]]) -> str:
+    """Return why levels cannot be matched: exposures that have no pixels in common."""
+    alone = [names[i] for group in groups[1:] for i in group]
+    shown = ", ".join(alone[:3]) + (f" and {len(alone) - 3} more" if len(alone) > 3 else "")
+    return (
+        f"{shown}: too few usable pixels in common with {names[groups[0][0]]}, directly or by way "
+        "of the other backgrounds: levels cannot be matched; check the masks, leave out "
+        f"{'that file' if len(alone) == 1 else 'those files'}, or use the option level none"
+    )
+
+
+def _least_squares(n: int, pairs: Mapping[tuple[int, int], Difference]) -> Float64s:
+    """Return the levels, the first one 0, that agree best with their differences.
+
+    Elimination in a fixed order, in float64: the same bits on every machine, which a library
+    of linear algebra does not promise.
+    """
+    matrix, right = np.zeros((n, n)), np.zeros(n)
+    for (i, j), found in pairs.items():
+        weight = float(found.n_blocks)
+        matrix[i, i] += weight
+        matrix[j, j] += weight
+        matrix[i, j] -= weight
+        matrix[j, i] -= weight
+        right[i] += weight * found.value
+        right[j] -= weight * found.value
+    # The first row says nothing that the others do not: the first level is 0.
+    for k in range(n - 1, 0, -1):
+        factors = matrix[1:k, k] / matrix[k, k]
+        matrix[1:k, 1:k] -= factors[:, np.newaxis] * matrix[k, 1:k]
+        right[1:k] -= factors * right[k]
+    levels = np.zeros(n)
+    for k in range(1, n):
+        known = 0.0
+        for i in range(1, k):
+            known += matrix[k, i] * levels[i]
+        levels[k] = (right[k] - known) / matrix[k, k]
+    return levels
 
 
 def unusable(dq: Array, dq_flip: int) -> NDArray[np.bool_]:
