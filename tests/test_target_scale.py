@@ -176,3 +176,18 @@ def test_a_whole_programme_fits_each_target(files: list[Path], tmp_path: Path) -
         together = tmp_path / "out" / f"{i}_bsub.fits"
         assert_same_bits(fits.getdata(together, "SCI"), fits.getdata(alone, "SCI"))
         assert fits.getheader(together)["OFFSCALE"] == fits.getheader(alone)["OFFSCALE"]
+
+
+@pytest.mark.parametrize("n_cards", range(36))
+def test_a_header_is_laid_out_with_room_for_what_is_fitted(
+    files: list[Path], tmp_path: Path, n_cards: int
+) -> None:
+    with fits.open(files[0], mode="update") as hdus:
+        for i in range(n_cards):
+            hdus[0].header[f"MORE{i}"] = i
+    outcome = offsky.subtract_file(
+        files[0], files[1:], tmp_path / "result_bsub.fits", target_scale="fit"
+    )
+    assert fits.getheader(tmp_path / "result_bsub.fits")["OFFSCERR"] == pytest.approx(
+        outcome.target_scale_error
+    )

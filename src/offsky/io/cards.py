@@ -107,7 +107,8 @@ class Provenance:
                 cards.append((each.keyword, value, self._comment(each)))
         if self.options.target_scale == "fit" and "target_scale" not in idle:
             error = None if self.scale is None else self.scale.error
-            some.append(("OFFSCERR", error, "standard error of OFFSCALE, which was fitted"))
+            # Without a value it would be no card, and the header shorter than at last.
+            some.append(("OFFSCERR", _finite(error), "standard error of OFFSCALE, which was fitted"))
         return some + always
 
     def _card_value(self, name: str, value: Any) -> Any:
