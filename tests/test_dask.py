@@ -100,7 +100,7 @@ def test_a_product_that_fails_on_the_cluster_fails_alone(cluster: Cluster, folde
     for observation in ("001", "002"):
         for i in (1, 2):
             expose(folder, i, observation=observation)
-    assert offsky_command("plan", ".", "--from", "nods", "-o", "plan.json").returncode == 0
+    assert offsky_command("plan", ".", "--from", "dithers", "-o", "plan.json").returncode == 0
     broken = next(folder.glob("jw01234002*"))
     broken.write_bytes(broken.read_bytes()[:-4000])
     cluster.add_worker()
@@ -156,7 +156,9 @@ def test_a_local_cluster_of_processes_gives_the_same_bytes(
 def test_a_scheduler_that_is_not_there_is_said_so(folder: Path) -> None:
     for i in (1, 2):
         expose(folder, i)
-    done = offsky_command("run", ".", "--from", "nods", "-o", "out", "--dask", "tcp://127.0.0.1:9")
+    done = offsky_command(
+        "run", ".", "--from", "dithers", "-o", "out", "--dask", "tcp://127.0.0.1:9"
+    )
     assert done.returncode == 1
     assert "no Dask scheduler answers" in done.stderr
     assert "Traceback" not in done.stderr

@@ -157,7 +157,7 @@ def test_a_wrong_value_is_one_line(command: str, wrong: list[str], message: str)
         return  # wrong usage, whatever the value
     inputs = ["a.fits", "-o", "b.fits"]
     result = run(
-        command, *inputs, *(["--from", "nods"] if command in ("plan", "run") else []), *wrong
+        command, *inputs, *(["--from", "dithers"] if command in ("plan", "run") else []), *wrong
     )
     assert result.exit_code == 1
     assert message in result.output

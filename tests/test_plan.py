@@ -25,7 +25,7 @@ from offsky.programme.plan import (
 from offsky.programme.plan_json import parse_plan, render_plan
 from offsky.programme.planning import changed_since, make_plan, read_plan
 from offsky.selection.apart import separation
-from offsky.selection.examined import Examined
+from offsky.selection.examined import Dropped, Examined, dropped_files
 from offsky.selection.limits import choose
 from offsky.selection.pairing import Pairing
 from offsky.selection.placing import Placement
@@ -65,7 +65,7 @@ def backgrounds_of(choices: list[Any]) -> dict[str, list[str]]:
 
 
 def dropped_of(choice: Any) -> dict[str, str]:
-    return {Path(path).name: reason for path, reason in choice.dropped}
+    return {Path(path).name: why for why, paths in dropped_files(choice) for path in paths}
 
 
 def test_dedicated_backgrounds_serve_every_target_of_their_configuration() -> None:
@@ -74,7 +74,8 @@ def test_dedicated_backgrounds_serve_every_target_of_their_configuration() -> No
         examined("b", filter="F1000W"),
         examined("c"),
         examined("bg1", bkgdtarg=True, observation="002"),
-        examined("bg2", bkgdtarg=True, filter="F1000W", program="09999"),
+        examined("bg2", bkgdtarg=True, filter="F1000W"),
+        examined("bg4", bkgdtarg=True, program="09999"),
         examined("bg3", bkgdtarg=True),
     ]
     choices = choose_dedicated(exposures, Pairing(source="dedicated"), Policy())
@@ -117,8 +118,7 @@ def test_a_background_that_overlaps_in_part_is_used_and_one_beside_it_dropped() 
     assert "does not overlap" in dropped_of(choice)["beside"]
 
 
-@pytest.mark.parametrize("source", ["nods", "dithers"])
-def test_each_exposure_of_a_pattern_has_the_others(source: Any) -> None:
+def test_each_exposure_of_a_pattern_has_the_others() -> None:
     exposures = [
         examined("a1"),
         examined("a2"),
@@ -131,7 +131,7 @@ def test_each_exposure_of_a_pattern_has_the_others(source: Any) -> None:
         examined("e1", xsize=8),
         examined("dedicated", bkgdtarg=True),
     ]
-    choices = choose_others(exposures, Pairing(source=source), Policy())
+    choices = choose_others(exposures, Pairing(source="dithers"), Policy())
     assert backgrounds_of(choices) == {
         "a1": ["a2", "a3"],
         "a2": ["a1", "a3"],
@@ -173,7 +173,7 @@ def test_a_plan_names_the_imprints_that_it_left_out(tmp_path: Path) -> None:
 
 def test_an_exposure_that_does_not_tell_its_pattern_is_skipped() -> None:
     choices = choose_others(
-        [examined("a", observation=None), examined("b")], Pairing(source="nods"), Policy()
+        [examined("a", observation=None), examined("b")], Pairing(source="dithers"), Policy()
     )
     assert "does not say" in (choices[0].skipped or "")
     assert choices[1].skipped == "alone in its pattern"
@@ -184,7 +184,7 @@ def test_nods_closer_than_the_least_separation_are_left_out() -> None:
         examined(name, ra_ref=150.0, dec_ref=2.0 + arcsec / 3600)
         for name, arcsec in (("a", 0.0), ("b", 0.2), ("c", 0.5))
     ]
-    pairing = Pairing(source="nods", min_separation=0.3)
+    pairing = Pairing(source="dithers", min_separation=0.3)
     choices = choose_others(exposures, pairing, Policy())
     assert backgrounds_of(choices)["a"] == ["c"]
     assert '0.2" from the target, less than 0.3"' in dropped_of(choices[0])["b"]
@@ -211,7 +211,7 @@ def test_on_a_moving_target_only_the_offsets_tell_the_separation() -> None:
 def test_separations_that_the_headers_do_not_say_are_refused() -> None:
     exposures = [examined("a", ra_ref=1.0, dec_ref=1.0), examined("b")]
     with pytest.raises(ParameterError, match="do not say how far apart"):
-        choose_others(exposures, Pairing(source="nods", min_separation=0.1), Policy())
+        choose_others(exposures, Pairing(source="dithers", min_separation=0.1), Policy())
     # Offsets are from a point that other observations do not share.
     a = examined("a", x_offset=0.0, y_offset=0.0)
     b = examined("b", x_offset=1.0, y_offset=0.0, observation="002")
@@ -257,13 +257,22 @@ def test_the_nearest_are_used_in_the_order_they_came(times: list[float], nearest
     farthest_used = max(abs(times[i] - 60000.0) for i in used)
     unused = [abs(time - 60000.0) for i, time in enumerate(times) if i not in used]
     assert all(distance >= farthest_used for distance in unused)
-    assert len(choice.dropped) == len(unused)
+    assert len(dropped_of(choice)) == len(unused)
 
 
 def test_too_few_backgrounds_skip_the_product_with_the_reason() -> None:
     exposures = [examined(name) for name in "abc"]
     choices = choose_others(exposures, Pairing(source="dithers", min_backgrounds=3), Policy())
     assert {c.skipped for c in choices} == {"2 of 2 backgrounds left, fewer than 3"}
+    near = Pairing(source="dithers", max_days=0.0)
+    times = [examined(name, mid_time=60000.0 + i) for i, name in enumerate("abc")]
+    skipped = [c.skipped or "" for c in choose_others(times, near, Policy())]
+    assert all(why.startswith("0 of 2 backgrounds left, fewer than 1 (") for why in skipped)
+    assert [why.partition("(")[2] for why in skipped] == [
+        "2 dropped: 1 to 2 days from the target, more than 0)",
+        "2 dropped: 1 day from the target, more than 0)",
+        "2 dropped: 1 to 2 days from the target, more than 0)",
+    ]
 
 
 def test_a_background_with_another_grating_tilt_is_dropped_as_in_a_single_run() -> None:
@@ -273,7 +282,7 @@ def test_a_background_with_another_grating_tilt_is_dropped_as_in_a_single_run() 
         examined("b", gwa_xtilt=0.1, **facts),
         examined("c", gwa_xtilt=0.2, **facts),
     ]
-    choices = choose_others(exposures, Pairing(source="nods"), Policy())
+    choices = choose_others(exposures, Pairing(source="dithers"), Policy())
     assert backgrounds_of(choices) == {"a": ["b"], "b": ["a"], "c": []}
     assert "GWA_XTIL" in dropped_of(choices[0])["c"]
 
@@ -372,7 +381,13 @@ PLAN = Plan(
         PlannedFile("/x/r", 10, 20, (24, 16), 192, 4608),
     ),
     (
-        PlannedProduct("p.fits", "/x/p", ("/x/q",), (("/x/r", "too near"),), Options(sigma=2.5)),
+        PlannedProduct(
+            "p.fits",
+            "/x/p",
+            ("/x/q",),
+            (Dropped("too near", ("/x/p", "/x/r")),),
+            Options(sigma=2.5),
+        ),
         PlannedProduct("q.fits", "/x/q", ("/x/p", "/x/r"), (), Options(sigma=2.5), True),
         PlannedProduct("r.fits", "/x/r", (), skipped="no", problem="really"),
     ),
@@ -409,7 +424,8 @@ def plans(draw: Any) -> Plan:
         for path in paths
     )  # fmt: skip
     lists = st.lists(st.sampled_from(paths), max_size=4).map(tuple)
-    dropped = st.lists(st.tuples(st.sampled_from(paths), reasons), max_size=2).map(tuple)
+    pairs = st.lists(st.tuples(st.sampled_from(paths), reasons), max_size=2).map(tuple)
+    dropped = st.lists(st.builds(Dropped, reasons, lists), max_size=2).map(tuple)
     made = tuple(
         PlannedProduct(
             f"{i}.fits", draw(st.sampled_from(paths)), draw(lists), draw(dropped),
@@ -418,8 +434,8 @@ def plans(draw: Any) -> Plan:
         )
         for i in range(draw(st.integers(0, 6)))
     )  # fmt: skip
-    left_out = draw(dropped)
-    return Plan(Pairing(source="nods"), files, made, group_products(made), left_out)
+    left_out = draw(pairs)
+    return Plan(Pairing(source="dithers"), files, made, group_products(made), left_out)
 
 
 @given(plan=plans())
@@ -575,9 +591,11 @@ def test_inputs_that_cannot_be_planned_get_one_clear_line(folder: Path) -> None:
         make_plan([folder], pairing=Pairing(), options=Options())
     (folder / "empty").mkdir()
     with pytest.raises(ParameterError, match="no exposures found"):
-        make_plan([folder / "empty"], pairing=Pairing(source="nods"), options=Options())
+        make_plan([folder / "empty"], pairing=Pairing(source="dithers"), options=Options())
     with pytest.raises(MissingFileError):
-        make_plan([folder / "gone_rate.fits"], pairing=Pairing(source="nods"), options=Options())
+        make_plan(
+            [folder / "gone_rate.fits"], pairing=Pairing(source="dithers"), options=Options()
+        )
     other = folder / "other"
     other.mkdir()
     twin = expose(other, 1, observation="001", meta__observation__activity_id="02")
@@ -601,7 +619,7 @@ def test_the_command_plans_and_prints_a_plain_table_where_piped(folder: Path) ->
     for i, arcsec in enumerate((0.0, 1.0, 1.1)):
         expose(folder, i + 1, arcsec=arcsec)
     done = offsky_command(
-        "plan", folder, "--from", "nods", "--min-separation", 0.3, "-o", "plan.json"
+        "plan", folder, "--from", "dithers", "--min-separation", 0.3, "-o", "plan.json"
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -613,7 +631,7 @@ def test_the_command_plans_and_prints_a_plain_table_where_piped(folder: Path) ->
     plan = read_plan(folder / "plan.json")
     assert plan is not None
     assert [len(product.backgrounds) for product in plan.products] == [2, 1, 1]
-    again = offsky_command("plan", folder, "--from", "nods", "-o", "plan.json")
+    again = offsky_command("plan", folder, "--from", "dithers", "-o", "plan.json")
     assert again.returncode == 1
     assert "exists already" in again.stderr
 
@@ -626,7 +644,7 @@ def test_planning_fits_files_does_not_import_the_data_models(folder: Path) -> No
         expose(folder, i)
     code = (
         "import sys, offsky.command.main\n"
-        "try: offsky.command.main.cli(['run', '.', '--from', 'nods', '-o', 'out'])\n"
+        "try: offsky.command.main.cli(['run', '.', '--from', 'dithers', '-o', 'out'])\n"
         "except SystemExit as e: assert not e.code, e.code\n"
         "assert not {'stdatamodels', 'asdf', 'distributed', 'jwst'} & set(sys.modules)"
     )
@@ -651,9 +669,13 @@ def test_real_nods_and_dithers_are_planned_from_bare_files(shared_data: Path) ->
     near = make_plan([miri], pairing=pairing, options=Options())
     assert all(product.skipped for product in near.products)
     dedicated = make_plan(
-        [miri], pairing=Pairing(source="dedicated", max_days=1), options=Options()
+        [miri],
+        pairing=Pairing(source="dedicated", any_programme=True, max_days=1),
+        options=Options(),
     )
     assert [len(product.backgrounds) for product in dedicated.products] == [1] * 5
     assert [group.kind for group in dedicated.groups] == ["shared"]
-    everything = make_plan([miri], pairing=Pairing(source="dedicated"), options=Options())
-    assert [len(product.backgrounds) for product in everything.products] == [3] * 5
+    for any_programme, n in ((False, 1), (True, 3)):
+        pairing = Pairing(source="dedicated", any_programme=any_programme)
+        everything = make_plan([miri], pairing=pairing, options=Options())
+        assert [len(product.backgrounds) for product in everything.products] == [n] * 5

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offsky.errors import ExposureMismatchError
-from offsky.selection.examined import Examined
+from offsky.selection.examined import Examined, dropped_files
 from offsky.selection.pairing import Pairing
 from offsky.selection.placing import Placement
 from offsky.selection.precedents import Precedents
@@ -100,7 +100,10 @@ def test_dedicated_backgrounds_are_those_of_the_same_configuration(drawn: Any) -
     targets = [each for each in found if not each.metadata.bkgdtarg]
     assert [pair.target for pair in pairs] == [target.path for target in targets]
     for pair, target in zip(pairs, targets, strict=True):
-        looked_at = {*pair.backgrounds, *(path for path, _ in pair.dropped)}
+        looked_at = {
+            *pair.backgrounds,
+            *(path for _, paths in dropped_files(pair) for path in paths),
+        }
         assert looked_at == {
             each.path
             for each in found

@@ -102,6 +102,11 @@ def shared(folder: Path) -> tuple[list[Path], list[Path]]:
     return targets, backgrounds
 
 
+ALONG_SLIT = {
+    "meta__exposure__type": "MIR_LRS-FIXEDSLIT",
+    "meta__dither__primary_type": "ALONG-SLIT-NOD",
+}
+
 EXECUTORS = {
     "one thread": lambda: SerialExecutor(1),
     "threads": lambda: SerialExecutor(3),
@@ -115,7 +120,8 @@ def test_every_rule_and_executor_gives_the_bytes_of_single_runs(
     folder: Path, source: Any, executor: str
 ) -> None:
     for i in range(1, 6):
-        expose(folder, i, nints=2 if i == 2 and source == "dedicated" else None)
+        nod = {**ALONG_SLIT, "meta__dither__position_number": i} if source == "nods" else {}
+        expose(folder, i, nints=2 if i == 2 and source == "dedicated" else None, **nod)
     for i in (11, 12, 13):
         expose(folder, i, background=True, observation="002", nints=3 if i == 12 else None)
     plan = planned(folder, source=source)
@@ -137,7 +143,7 @@ def test_cubes_in_a_pattern_give_the_bytes_of_single_runs(folder: Path) -> None:
 def test_nods_with_some_left_out_are_made_in_one_pass_as_single_runs(folder: Path) -> None:
     for i, arcsec in enumerate((0.0, 0.1, 1.0, 2.0, 2.1)):
         expose(folder, i + 1, arcsec=arcsec)
-    plan = planned(folder, source="nods", min_separation=0.3)
+    plan = planned(folder, source="dithers", min_separation=0.3)
     assert [group.kind for group in plan.groups] == ["leave-one-out"]
     assert {len(product.backgrounds) for product in plan.products} == {3, 4}
     check_against_single_runs(plan, run(plan))
@@ -412,7 +418,7 @@ def test_products_that_do_without_a_file_cut_short_in_the_pass_are_still_made(
 
     for i, arcsec in enumerate((0.0, 5.0, 5.1, 9.0)):
         expose(folder, i + 1, arcsec=arcsec)
-    plan = planned(folder, source="nods", min_separation=1.0)
+    plan = planned(folder, source="dithers", min_separation=1.0)
     read = FitsExposure.read_rows
 
     def torn(self: Any, first: int, last: int, scratch: Any, wanted: Any) -> Any:
@@ -502,7 +508,7 @@ def test_the_run_says_what_came_of_every_product_and_leaves_a_summary(folder: Pa
         expose(folder, i)
     expose(folder, 1, observation="002")
     broken = [expose(folder, i, observation="003") for i in (1, 2)][1]
-    assert offsky_command("plan", ".", "--from", "nods", "-o", "plan.json").returncode == 0
+    assert offsky_command("plan", ".", "--from", "dithers", "-o", "plan.json").returncode == 0
     broken.write_bytes(broken.read_bytes()[:-4000])
     done = offsky_command("run", "plan.json", "-o", "out")
     assert done.returncode == 1
@@ -518,15 +524,15 @@ def test_the_run_says_what_came_of_every_product_and_leaves_a_summary(folder: Pa
 
 
 def test_options_that_the_plan_has_settled_are_refused_at_the_run(dithers: list[Path]) -> None:
-    offsky_command("plan", ".", "--from", "nods", "-o", "plan.json")
+    offsky_command("plan", ".", "--from", "dithers", "-o", "plan.json")
     done = offsky_command("run", "plan.json", "--sigma", "2")
     assert done.returncode == 2
     assert "--sigma is settled in the plan" in done.stderr
     assert offsky_command("run", "plan.json", "other.fits").returncode == 2
     done = offsky_command("run", "plan.json", "--workers", "2", "--dask", "x:1")
     assert done.returncode == 2
-    assert offsky_command("run", ".", "--from", "nods", "--memory", "much").returncode == 2
-    assert offsky_command("run", ".", "--from", "nods", "--workers", "0").returncode == 1
+    assert offsky_command("run", ".", "--from", "dithers", "--memory", "much").returncode == 2
+    assert offsky_command("run", ".", "--from", "dithers", "--workers", "0").returncode == 1
 
 
 @contextmanager
@@ -715,7 +721,7 @@ def test_real_exposures_run_by_rule_from_bare_files(shared_data: Path, folder: P
     for name, rule in (
         ("nirspec_nod", {"source": "nods", "min_separation": 0.3}),
         ("miri_4qpm", {"source": "dithers"}),
-        ("miri_4qpm", {"source": "dedicated", "max_days": 1.0}),
+        ("miri_4qpm", {"source": "dedicated", "any_programme": True, "max_days": 1.0}),
     ):
         plan = planned(shared_data / name, **rule)
         summary = run(plan, overwrite=True)

@@ -28,7 +28,18 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="associations",
             show_default=True,
             help="Products as associations give them; or of exposures: dedicated backgrounds "
-            "(BKGDTARG) for all others, or for each the others of its nod or dither pattern.",
+            "(BKGDTARG) for all others, or for each the other nods of its pattern, or all others "
+            "of its dither pattern.",
+        ),
+        click.option(
+            "--any-programme",
+            is_flag=True,
+            help="Take dedicated backgrounds of other programmes too.",
+        ),
+        click.option(
+            "--add-dedicated",
+            is_flag=True,
+            help="Add the dedicated backgrounds to those of nods or dithers.",
         ),
         click.option(
             "--max-days",
@@ -210,6 +221,8 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
         return given[0]
     pairing = Pairing(
         source=how["source"],
+        any_programme=how["any_programme"],
+        add_dedicated=how["add_dedicated"],
         max_days=how["max_days"],
         nearest=how["nearest"],
         min_backgrounds=how["min_backgrounds"],

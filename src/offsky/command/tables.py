@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from offsky.engine.make import megabytes
 from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
-from offsky.programme.plan import Plan, balance
+from offsky.programme.plan import Plan, PlannedProduct, balance
 from offsky.programme.run import Executor, Summary, limit_of_worker
 from offsky.programme.sizing import predict
+from offsky.selection.examined import dropped_files
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +37,7 @@ def print_plan(plan: Plan, executor: Executor, memory_bytes: int | None) -> bool
             product.output,
             "skipped" if product.skipped else str(len(product.backgrounds)),
             str(together.get(i, "")),
-            product.skipped or product.problem or _reasons(product.dropped),
+            product.skipped or product.problem or _reasons(product),
             style="yellow" if product.skipped else "red" if product.problem else None,
         )
     print_table(table)
@@ -146,11 +147,14 @@ def _rough(seconds: float) -> str:
     return f"about {seconds / 3600:.1f} h"
 
 
-def _reasons(dropped: tuple[tuple[str, str], ...], most: int = 2) -> str:
-    """Return the first few files dropped, each with the reason."""
-    shown = [f"{Path(path).name}: {reason}" for path, reason in dropped[:most]]
-    if len(dropped) > most:
-        shown.append(f"and {len(dropped) - most} more")
+def _reasons(product: PlannedProduct, most: int = 2) -> str:
+    """Return the first files dropped for each reason."""
+    shown = []
+    for reason, files in dropped_files(product):
+        names = ", ".join(Path(path).name for path in files[:most])
+        more = f" and {len(files) - most} more" if len(files) > most else ""
+        if files:
+            shown.append(f"{names}{more}: {reason}")
     return "; ".join(shown)
 
 

@@ -18,6 +18,7 @@ from offsky.options import Options
 from offsky.outcome import FAILED, ProductOutcome
 from offsky.programme.journal import Journal, fingerprint
 from offsky.programme.plan import PlannedProduct
+from offsky.selection.examined import dropped_files
 from offsky.selection.suitability import Policy
 
 log = logging.getLogger(__name__)
@@ -237,7 +238,7 @@ class _Product:
             kept = self.kept() if isinstance(result.error, OutputExistsError) else None
             return failed(self.planned, result.error) if kept is None else kept
         outcome = result.succeeded()
-        outcome = replace(outcome, dropped=(*self.planned.dropped, *outcome.dropped))
+        outcome = replace(outcome, dropped=(*_dropped(self.planned), *outcome.dropped))
         details = outcome.as_dict()
         self._journal.finish(
             self.planned.output, details, inputs=self._mark, checksum=self._checksum
@@ -251,3 +252,12 @@ class _Product:
             else f"{outcome.reason or 'no background used'}; a copy of the target",
             details=details,
         )
+
+
+def _dropped(planned: PlannedProduct) -> Iterator[tuple[str, str]]:
+    """Yield the files that the plan has dropped, those with one reason together."""
+    for reason, files in dropped_files(planned):
+        names = ", ".join(Path(path).name for path in files[:2])
+        more = f" and {len(files) - 2} more" if len(files) > 2 else ""
+        if files:
+            yield f"{names}{more}", reason

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from offsky.options import Options
+from offsky.selection.examined import Dropped
 from offsky.selection.pairing import Pairing
 from offsky.values.window import Window
 
@@ -71,8 +72,8 @@ class PlannedProduct:
         The exposure to subtract from.
     backgrounds : tuple of str
         Those to average, in this order.
-    dropped : tuple of (str, str)
-        Those not used, each with the reason.
+    dropped : tuple of Dropped
+        Those not used, by reason.
     options : Options
         How to average.
     force : bool
@@ -88,7 +89,7 @@ class PlannedProduct:
     output: str
     target: str
     backgrounds: tuple[str, ...]
-    dropped: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[Dropped, ...] = ()
     options: Options = field(default_factory=Options)
     force: bool = False
     skipped: str | None = None

@@ -12,11 +12,23 @@ from typing import Any
 from offsky.errors import OffskyError, ParameterError
 from offsky.options import Options
 from offsky.programme.plan import Group, Plan, PlannedFile, PlannedProduct
+from offsky.selection.examined import Dropped
 from offsky.selection.pairing import Pairing
 
 FORMAT, VERSION = "offsky-plan", 1
 
-_KEYS = {"format", "version", "offsky", "root", "rule", "files", "products", "groups", "left_out"}
+_KEYS = {
+    "format",
+    "version",
+    "offsky",
+    "root",
+    "rule",
+    "files",
+    "sets",
+    "products",
+    "groups",
+    "left_out",
+}
 _FILE_KEYS = {
     "bytes",
     "modified_ns",
@@ -38,7 +50,8 @@ _PRODUCT_KEYS = {
     "skipped",
     "problem",
 }
-_DROPPED_KEYS = {"file", "reason"}
+_DROPPED_KEYS = {"set", "reason"}
+_LEFT_OUT_KEYS = {"file", "reason"}
 _GROUP_KEYS = {"kind", "products"}
 
 
@@ -69,7 +82,9 @@ def render_plan(plan: Plan, made_by: str) -> str:
     }
     parts = [f"{_json(key)}: {_json(value)}" for key, value in head.items()]
     parts.append(_lines("files", ("{", "}"), [write.file(file) for file in plan.files]))
-    parts.append(_lines("products", ("[", "]"), [write.product(each) for each in plan.products]))
+    products = [write.product(each) for each in plan.products]
+    parts.append(_lines("sets", ("[", "]"), write.sets()))
+    parts.append(_lines("products", ("[", "]"), products))
     groups = [_json({"kind": g.kind, "products": g.products}) for g in plan.groups]
     parts.append(_lines("groups", ("[", "]"), groups))
     parts.append(_lines("left_out", ("[", "]"), [write.pair(*pair) for pair in plan.left_out]))
@@ -117,6 +132,7 @@ class _Writer:
         self._paths: dict[str, str] = {}
         self._lists: dict[tuple[str, ...], str] = {}
         self._options: dict[Options, str] = {}
+        self._sets: dict[tuple[str, ...], int] = {}
 
     def path(self, path: str) -> str:
         found = self._paths.get(path)
@@ -140,7 +156,7 @@ class _Writer:
         return f"{self.path(file.path)}: {_json(facts)}"
 
     def product(self, product: PlannedProduct) -> str:
-        dropped = ", ".join([self.pair(*pair) for pair in product.dropped])
+        dropped = ", ".join([self._dropped(each) for each in product.dropped])
         parts = (
             f'{{"output": {_json(product.output)}',
             f'"target": {self.path(product.target)}',
@@ -153,6 +169,14 @@ class _Writer:
             f'"problem": {_json(product.problem)}}}',
         )
         return ", ".join(parts)
+
+    def _dropped(self, dropped: Dropped) -> str:
+        number = self._sets.setdefault(dropped.among, len(self._sets))
+        return f'{{"set": {number}, "reason": {_json(dropped.reason)}}}'
+
+    def sets(self) -> list[str]:
+        """Return the lists of files that products refer to, after these were rendered."""
+        return [self._list(paths) for paths in self._sets]
 
     def _list(self, paths: tuple[str, ...]) -> str:
         found = self._lists.get(paths)
@@ -231,6 +255,7 @@ class _Reader:
         # What thousands of products share is looked at once.
         self._paths: dict[str, str] = {}
         self._options: dict[str, Options] = {}
+        self._sets: list[tuple[str, ...]] = []
 
     def _wrong(self, place: str, found: str) -> ParameterError:
         return ParameterError(f"{self._name}: {place}: {found}; make the plan again")
@@ -252,6 +277,10 @@ class _Reader:
         if not self._root.is_absolute():
             raise self._wrong("root", f"{content['root']!r} is not an absolute folder")
         files = self._value(content["files"], dict, "files")
+        self._sets = [
+            tuple(self._path(path, f"sets[{i}]") for path in self._value(part, list, f"sets[{i}]"))
+            for i, part in enumerate(self._value(content["sets"], list, "sets"))
+        ]
         products = tuple(
             self._product(part, f"products[{i}]")
             for i, part in enumerate(self._value(content["products"], list, "products"))
@@ -306,11 +335,23 @@ class _Reader:
         pairs = []
         for i, each in enumerate(self._value(part, list, place)):
             where = f"{place}[{i}]"
-            self._keys(each, _DROPPED_KEYS, where)
+            self._keys(each, _LEFT_OUT_KEYS, where)
             pairs.append(
                 (self._path(each["file"], where), self._value(each["reason"], str, where))
             )
         return tuple(pairs)
+
+    def _dropped(self, part: Any, place: str) -> tuple[Dropped, ...]:
+        dropped = []
+        for i, each in enumerate(self._value(part, list, place)):
+            where = f"{place}[{i}]"
+            self._keys(each, _DROPPED_KEYS, where)
+            number = self._value(each["set"], int, where)
+            if not 0 <= number < len(self._sets):
+                raise self._wrong(where, f"there is no set {number}")
+            reason = self._value(each["reason"], str, where)
+            dropped.append(Dropped(reason, self._sets[number]))
+        return tuple(dropped)
 
     def _made(self, make: Callable[..., Any], part: Any, place: str) -> Any:
         """Make a dataclass of options, whose own checks judge the values."""
@@ -362,7 +403,7 @@ class _Reader:
             output,
             self._path(part["target"], place),
             tuple(self._path(path, place) for path in backgrounds),
-            self._pairs(part["dropped"], f"{place}.dropped"),
+            self._dropped(part["dropped"], f"{place}.dropped"),
             self._options_of(part["options"], f"{place}.options"),
             self._value(part["force"], bool, place),
             self._value(part["skipped"], text, place),

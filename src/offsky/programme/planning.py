@@ -130,7 +130,7 @@ def make_plan(
             (product_root(Path(paired.target)), paired)
             for paired in by_rule(exposures, pairing, policy)
         ]
-        named = {path for _, paired in drafts for path in _all_paths(paired)}
+        named = _paths_of(paired for _, paired in drafts)
         left_out += [
             (each.path, _why_left_out(each)) for each in exposures if each.path not in named
         ]
@@ -143,7 +143,7 @@ def make_plan(
         [paired.backgrounds for _, paired in drafts],
         masks or {},
         mask_dir,
-        unused=[path for _, paired in drafts for path, _ in paired.dropped],
+        unused=list(_paths_of(paired for _, paired in drafts)),
     )
     products = tuple(
         PlannedProduct(
@@ -165,7 +165,7 @@ def make_plan(
         if paired.pattern is not None and paired.skipped is None:
             patterns.setdefault(paired.pattern, []).append(i)
     groups = merge_groups(group_products(products), patterns.values())
-    wanted = {path for product in products for path in _all_paths(product)}
+    wanted = _paths_of(products)
     return Plan(
         pairing,
         tuple(file for path, file in sorted(files.planned.items()) if path in wanted),
@@ -350,9 +350,16 @@ def _shape(files: _Files, path: str) -> tuple[int, ...]:
     return files.planned[path].shape
 
 
-def _all_paths(product: PlannedProduct | Paired) -> Iterable[str]:
-    """Return the files that a product is made from or could have been."""
-    return (product.target, *product.backgrounds, *(path for path, _ in product.dropped))
+def _paths_of(products: Iterable[PlannedProduct | Paired]) -> set[str]:
+    """Return the files that products are made from or could have been."""
+    paths: set[str] = set()
+    # Products share lists: each is looked at once.
+    lists: dict[int, tuple[str, ...]] = {}
+    for product in products:
+        paths.add(product.target)
+        lists[id(product.backgrounds)] = product.backgrounds
+        lists.update((id(entry.among), entry.among) for entry in product.dropped)
+    return paths.union(*lists.values())
 
 
 def _refuse_two_stages(exposures: Sequence[Examined]) -> None:

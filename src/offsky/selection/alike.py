@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from offsky.selection.examined import Examined
-from offsky.selection.suitability import same_configuration
+from offsky.selection.examined import Examined, Pool
+from offsky.selection.suitability import differ, same_configuration
 
 
 class ByConfiguration:
@@ -13,6 +13,8 @@ class ByConfiguration:
     ----------
     exposures : sequence of Examined
         Those to find.
+    also : sequence of str
+        Fields of `Metadata` that have to agree beside the configuration.
 
     Notes
     -----
@@ -21,44 +23,51 @@ class ByConfiguration:
     that the target has as well.
     """
 
-    def __init__(self, exposures: Sequence[Examined]) -> None:
+    def __init__(self, exposures: Sequence[Examined], also: Sequence[str] = ()) -> None:
         self._exposures = exposures
+        self._also = tuple(also)
+        self._values = [self._values_of(each) for each in exposures]
         self._by_known: dict[tuple[int, ...], list[int]] = {}
-        for i, exposure in enumerate(exposures):
-            self._by_known.setdefault(_known_values(exposure.configuration), []).append(i)
+        for i, values in enumerate(self._values):
+            self._by_known.setdefault(_known_values(values), []).append(i)
         self._tables: dict[object, dict[object, list[int]]] = {}
-        self._found: dict[tuple[object, ...], list[Examined]] = {}
+        self._found: dict[tuple[object, ...], Pool] = {}
 
-    def like(self, target: Examined) -> list[Examined]:
+    def like(self, target: Examined) -> Pool:
         """Return those of a target's configuration, in their order."""
-        configuration = target.configuration
-        if configuration not in self._found:
-            if all(value is None or isinstance(value, str | int) for value in configuration):
-                self._found[configuration] = self._look_up(configuration)
+        values = self._values_of(target)
+        if values not in self._found:
+            if all(value is None or isinstance(value, str | int) for value in values):
+                members = self._look_up(values)
             else:
                 # Numbers are alike that are nearly equal.
-                self._found[configuration] = [
-                    each
-                    for each in self._exposures
-                    if same_configuration(target.metadata, each.metadata)
-                ]
-        return self._found[configuration]
+                members = [each for each in self._exposures if self._is_like(target, each)]
+            self._found[values] = Pool(members)
+        return self._found[values]
 
-    def _look_up(self, configuration: tuple[object, ...]) -> list[Examined]:
+    def _values_of(self, exposure: Examined) -> tuple[object, ...]:
+        return (*exposure.configuration, *(exposure.plain(name) for name in self._also))
+
+    def _is_like(self, target: Examined, other: Examined) -> bool:
+        return same_configuration(target.metadata, other.metadata) and not any(
+            differ(target.plain(name), other.plain(name)) for name in self._also
+        )
+
+    def _look_up(self, wanted: tuple[object, ...]) -> list[Examined]:
         numbers: list[int] = []
-        known = set(_known_values(configuration))
+        known = set(_known_values(wanted))
         for names, members in self._by_known.items():
             common = tuple(i for i in names if i in known)
             table = self._tables.get((names, common))
             if table is None:
                 table = self._tables[names, common] = {}
                 for member in members:
-                    values = self._exposures[member].configuration
+                    values = self._values[member]
                     table.setdefault(tuple(values[i] for i in common), []).append(member)
-            numbers += table.get(tuple(configuration[i] for i in common), [])
+            numbers += table.get(tuple(wanted[i] for i in common), [])
         return [self._exposures[i] for i in sorted(numbers)]
 
 
-def _known_values(configuration: tuple[object, ...]) -> tuple[int, ...]:
-    """Return the places of a configuration where its header says something."""
-    return tuple(i for i, value in enumerate(configuration) if value is not None)
+def _known_values(values: tuple[object, ...]) -> tuple[int, ...]:
+    """Return the places where a header says something."""
+    return tuple(i for i, value in enumerate(values) if value is not None)

@@ -1,8 +1,10 @@
 """An exposure whose headers have been read, and the backgrounds that were found for it."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Protocol
 
 from offsky.selection.suitability import CONFIGURATION, Candidate
 from offsky.units import kind_of
@@ -41,15 +43,66 @@ class Examined:
         """When it was taken, in days (MJD); None where its header does not say."""
         return mid_time(self.metadata)
 
+    def plain(self, name: str) -> object:
+        """Return a field of its header as it is compared: texts without case and spaces."""
+        value = getattr(self.metadata, name)
+        return value.strip().upper() if isinstance(value, str) else value
+
     @cached_property
     def configuration(self) -> tuple[object, ...]:
         """What a background has in common with its target; None where it is not known."""
-        values = (getattr(self.metadata, name) for name in (*CONFIGURATION, "family"))
         unit = self.metadata.unit
-        return (
-            *(value.strip().upper() if isinstance(value, str) else value for value in values),
-            None if unit is None else kind_of(unit),
-        )
+        values = (self.plain(name) for name in (*CONFIGURATION, "family"))
+        return (*values, None if unit is None else kind_of(unit))
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Exposures that are not used for a product, and the reason.
+
+    Attributes
+    ----------
+    reason : str
+        Why.
+    among : tuple of str
+        Paths; many products share one tuple. It is true of those that are neither the
+        target, nor used, nor in an entry before: the others are in the tuple because it is
+        shared. So a plan does not grow with the square of a pattern.
+    """
+
+    reason: str
+    among: tuple[str, ...]
+
+
+class HasBackgrounds(Protocol):
+    """A target with backgrounds that are used and others that are not."""
+
+    @property
+    def target(self) -> str:
+        """Path."""
+
+    @property
+    def backgrounds(self) -> tuple[str, ...]:
+        """Those to use."""
+
+    @property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """The others."""
+
+
+def dropped_files(product: HasBackgrounds) -> Iterator[tuple[str, list[str]]]:
+    """Yield each reason with the files that are dropped for it.
+
+    Parameters
+    ----------
+    product : Paired or PlannedProduct
+        The product.
+    """
+    told = {product.target, *product.backgrounds}
+    for entry in product.dropped:
+        files = [path for path in entry.among if path not in told]
+        told.update(files)
+        yield entry.reason, files
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +115,8 @@ class Paired:
         Path.
     backgrounds : tuple of str
         Those to use.
-    dropped : tuple of (str, str)
-        The others, each with the reason.
+    dropped : tuple of Dropped
+        The others, by reason.
     skipped : str or None
         Why there will be no product.
     problem : str or None
@@ -74,10 +127,42 @@ class Paired:
 
     target: str
     backgrounds: tuple[str, ...] = ()
-    dropped: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[Dropped, ...] = ()
     skipped: str | None = None
     problem: str | None = None
     pattern: int | None = None
+
+
+class Pool:
+    """Exposures that several targets choose their backgrounds among.
+
+    Parameters
+    ----------
+    members : sequence of Examined
+        In the order they will be averaged in; targets may be among them.
+    """
+
+    def __init__(self, members: Sequence[Examined]) -> None:
+        self.members = members
+        self.paths = tuple(each.path for each in members)
+        self._parts: dict[str, dict[object, tuple[str, ...]]] = {}
+
+    def part(self, name: str, of: Callable[[Examined], object]) -> dict[object, tuple[str, ...]]:
+        """Return the paths of the members by a property.
+
+        Parameters
+        ----------
+        name : str
+            The property; what is found for it is kept.
+        of : callable
+            Returns it of an exposure.
+        """
+        if name not in self._parts:
+            found: dict[object, list[str]] = {}
+            for each in self.members:
+                found.setdefault(of(each), []).append(each.path)
+            self._parts[name] = {key: tuple(paths) for key, paths in found.items()}
+        return self._parts[name]
 
 
 def mid_time(m: Metadata) -> float | None:

@@ -1,13 +1,16 @@
 """Choose among the backgrounds that a target could have: by limits and by suitability."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from offsky.errors import ExposureMismatchError
 from offsky.selection.apart import days_between, separation
-from offsky.selection.examined import Examined, Paired
+from offsky.selection.examined import Dropped, Examined, Paired, dropped_files
 from offsky.selection.pairing import Pairing
 from offsky.selection.precedents import Precedents
 from offsky.selection.suitability import Judgement, Policy, judge
+
+SUBTRACTED = "its background has been subtracted already (S_BKDSUB is COMPLETE)"
 
 
 def choose(
@@ -18,6 +21,8 @@ def choose(
     *,
     none: str = "no backgrounds",
     as_written: bool = False,
+    dropped: Sequence[Dropped] = (),
+    among: tuple[str, ...] | None = None,
     precedents: Precedents | None = None,
 ) -> Paired:
     """Choose among the backgrounds that a target could have.
@@ -33,10 +38,14 @@ def choose(
     policy : Policy
         How strict to be.
     none : str
-        What to say where `backgrounds` is empty.
+        What to say where there is nothing to choose among.
     as_written : bool
         The list was written by someone: what does not fit is a problem, as it is in a
         single run, and not to be left out quietly.
+    dropped : sequence of Dropped
+        What a rule has left out of `backgrounds`.
+    among : tuple of str or None
+        The paths of all backgrounds and more, as of `Dropped`; None for those of `backgrounds`.
     precedents : Precedents or None
         What is known of other targets, by the same policy; None for this one alone.
 
@@ -49,47 +58,102 @@ def choose(
     ParameterError
         If the pairing needs a time or a pointing that a header does not give.
     """
-    dropped: list[tuple[str, str]] = []
-    kept: Sequence[Examined] = backgrounds
-    if pairing.has_limits:
-        kept = []
-        for background in backgrounds:
-            reason = _limits(target, background, pairing)
-            if reason is None:
-                kept.append(background)
-            else:
-                dropped.append((background.path, reason))
+    left_out = list(dropped)
+    if among is None:
+        among = tuple(each.path for each in backgrounds)
+    beyond = Beyond(pairing)
+    kept = beyond.sort_out(target, backgrounds) if pairing.has_limits else backgrounds
     problem = None
     if kept:
         if target.metadata.status == "COMPLETE" and not policy.force and not as_written:
-            return Paired(
-                target.path,
-                dropped=tuple(dropped),
-                skipped="its background has been subtracted already (S_BKDSUB is COMPLETE)",
-            )
+            return Paired(target.path, skipped=SUBTRACTED)
         candidates = [each.candidate for each in kept]
         if not (precedents or Precedents(policy)).all_used(target.candidate, candidates):
             kept, unfit, problem = _judged(target, kept, policy, as_written)
-            dropped += unfit
-    if pairing.nearest is not None and len(kept) > pairing.nearest:
-        near = set(sorted(kept, key=lambda each: days_between(target, each))[: pairing.nearest])
-        reason = f"not among the {pairing.nearest} nearest in time"
-        dropped += [(each.path, reason) for each in kept if each not in near]
-        kept = [each for each in kept if each in near]
-    skipped = None
+            left_out += _by_reason(unfit)
+    if pairing.nearest is not None:
+        kept = beyond.nearest(target, kept)
+    if beyond.reasons:
+        left_out.append(Dropped("; ".join(beyond.reasons), among))
+    paired = Paired(target.path, tuple(each.path for each in kept), tuple(left_out), None, problem)
     if len(kept) < pairing.least and problem is None:
-        skipped = (
-            none
-            if not backgrounds
-            else f"{len(kept)} of {len(backgrounds)} backgrounds left, fewer than {pairing.least}"
-        )
-    return Paired(
-        target.path,
-        tuple(each.path for each in kept),
-        tuple(dropped),
-        skipped,
-        problem,
-    )
+        return replace(paired, skipped=_too_few(paired, pairing.least, none))
+    return paired
+
+
+def _too_few(paired: Paired, least: int, none: str) -> str:
+    """Return why there are too few backgrounds."""
+    reasons = [(reason, len(files)) for reason, files in dropped_files(paired) if files]
+    n_kept = len(paired.backgrounds)
+    n_all = n_kept + sum(n for _, n in reasons)
+    if not n_all:
+        return none
+    why = "; ".join(f"{n} dropped: {reason}" for reason, n in reasons)
+    left = f"{n_kept} of {n_all} backgrounds left, fewer than {least}"
+    return f"{left} ({why})" if why else left
+
+
+def _by_reason(dropped: Sequence[tuple[str, str]]) -> list[Dropped]:
+    """Return files that were dropped for one reason as one entry."""
+    files: dict[str, list[str]] = {}
+    for path, reason in dropped:
+        files.setdefault(reason, []).append(path)
+    return [Dropped(reason, tuple(paths)) for reason, paths in files.items()]
+
+
+class Beyond:
+    """Sorts out backgrounds that are beyond the limits of a pairing.
+
+    Parameters
+    ----------
+    pairing : Pairing
+        The limits.
+
+    Attributes
+    ----------
+    reasons : list of str
+        What was sorted out, one sentence for each limit.
+    """
+
+    def __init__(self, pairing: Pairing) -> None:
+        self._pairing = pairing
+        self.reasons: list[str] = []
+
+    def sort_out(self, target: Examined, backgrounds: Sequence[Examined]) -> list[Examined]:
+        """Return those within the limits of time and distance."""
+        pairing = self._pairing
+        kept = list(backgrounds)
+        if pairing.max_days is not None:
+            days = [days_between(target, each) for each in kept]
+            far = [each for each in days if each > pairing.max_days]
+            if far:
+                days_away = f"{_range(far)} day{'' if _range(far) == '1' else 's'}"
+                self.reasons.append(f"{days_away} from the target, more than {pairing.max_days:g}")
+                kept = [b for b, d in zip(kept, days, strict=True) if d <= pairing.max_days]
+        if pairing.min_separation is not None:
+            least = pairing.min_separation
+            arcsec = [separation(target, each) for each in kept]
+            near = [each for each in arcsec if each < least]
+            if near:
+                self.reasons.append(f'{_range(near)}" from the target, less than {least:g}"')
+                kept = [b for b, s in zip(kept, arcsec, strict=True) if s >= least]
+        return kept
+
+    def nearest(self, target: Examined, backgrounds: Sequence[Examined]) -> Sequence[Examined]:
+        """Return those nearest in time, as many as the pairing wants."""
+        wanted = self._pairing.nearest
+        # Also where there are few enough: the plan must not hang on their number.
+        days = {each: days_between(target, each) for each in backgrounds}
+        if wanted is None or len(backgrounds) <= wanted:
+            return backgrounds
+        near = set(sorted(backgrounds, key=days.__getitem__)[:wanted])
+        self.reasons.append(f"not among the {wanted} nearest in time")
+        return [each for each in backgrounds if each in near]
+
+
+def _range(values: Sequence[float]) -> str:
+    least, most = f"{min(values):.3g}", f"{max(values):.3g}"
+    return least if least == most else f"{least} to {most}"
 
 
 def _judged(
@@ -139,19 +203,3 @@ def _sorted_out(
 def _bare(message: str, name: str) -> str:
     """Return a message without the file's name and the ways out that are the user's."""
     return message.removeprefix(f"{name}: ").partition("; leave it out")[0]
-
-
-def _limits(target: Examined, background: Examined, pairing: Pairing) -> str | None:
-    """Say which limit of the pairing a background is beyond."""
-    if pairing.max_days is not None:
-        days = days_between(target, background)
-        if days > pairing.max_days:
-            return f"{days:.3g} days from the target, more than {pairing.max_days:g}"
-    if pairing.min_separation is not None:
-        arcsec = separation(target, background)
-        if arcsec < pairing.min_separation:
-            return f'{arcsec:.3g}" from the target, less than {pairing.min_separation:g}"'
-    if pairing.nearest is not None:
-        # Also where there are few enough: the plan must not hang on their number.
-        days_between(target, background)
-    return None

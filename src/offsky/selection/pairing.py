@@ -18,8 +18,13 @@ class Pairing:
     ----------
     source : str
         "associations": as written in them. "dedicated": exposures with BKGDTARG true
-        are backgrounds of all others of the same configuration. "nods" and "dithers":
-        each exposure's backgrounds are the others of its group.
+        are backgrounds of all others of the same programme and configuration. "nods": each
+        exposure's backgrounds are its pattern's exposures at other nods. "dithers": all
+        others of its pattern.
+    any_programme : bool
+        Take dedicated backgrounds of other programmes too.
+    add_dedicated : bool
+        Add the dedicated backgrounds to those of nods or dithers.
     max_days : float or None
         Most days between a target and a background.
     nearest : int or None
@@ -37,6 +42,8 @@ class Pairing:
     """
 
     source: Source = "associations"
+    any_programme: bool = False
+    add_dedicated: bool = False
     max_days: float | None = None
     nearest: int | None = None
     min_backgrounds: int | None = None
@@ -48,6 +55,7 @@ class Pairing:
             raise ParameterError(
                 f"products from {self.source!r}: expected one of {', '.join(SOURCES)}"
             )
+        _check_sources(self)
         limits = (("max_days", 0), ("nearest", 1), ("min_backgrounds", 0), ("min_separation", 0))
         for name, least in limits:
             value = getattr(self, name)
@@ -66,3 +74,24 @@ class Pairing:
         if self.min_backgrounds is not None:
             return self.min_backgrounds
         return 0 if self.source == "associations" else 1
+
+
+_ONLY_FROM: dict[str, tuple[Source, ...]] = {
+    "add_dedicated": ("nods", "dithers"),
+    "any_programme": ("dedicated", "nods", "dithers"),
+}
+"""What each option is for, where not for every source."""
+
+
+def _check_sources(pairing: Pairing) -> None:
+    """Raise where an option does not go with the source."""
+    for name, sources in _ONLY_FROM.items():
+        if getattr(pairing, name) and pairing.source not in sources:
+            raise ParameterError(
+                f"--{name.replace('_', '-')} is for products from {' or '.join(sources)}, not "
+                f"from {pairing.source}; leave it out, or say --from {sources[0]}"
+            )
+    if pairing.any_programme and pairing.source != "dedicated" and not pairing.add_dedicated:
+        raise ParameterError(
+            "--any-programme is for dedicated backgrounds; give --add-dedicated too, or drop it"
+        )

@@ -1,14 +1,19 @@
 """The rules that find each target's backgrounds from headers alone: pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from offsky.selection.alike import ByConfiguration
-from offsky.selection.examined import Examined, Paired
+from offsky.selection.examined import Dropped, Examined, Paired, Pool
 from offsky.selection.limits import choose
+from offsky.selection.nods import excluded_nods, mode_of, nod_of, why_none
 from offsky.selection.pairing import Pairing
+from offsky.selection.patterns import Grouping, find_patterns
 from offsky.selection.precedents import Precedents
 from offsky.selection.suitability import Policy
+from offsky.values.metadata import Metadata
+
+_PROGRAMME = ("program", "observation")
 
 
 def choose_dedicated(
@@ -30,21 +35,38 @@ def choose_dedicated(
     list of Paired
         One for each exposure whose BKGDTARG is not true.
     """
-    exposures = [each for each in exposures if not each.metadata.is_imprint]
-    backgrounds = ByConfiguration([each for each in exposures if each.metadata.bkgdtarg])
-    targets = [each for each in exposures if not each.metadata.bkgdtarg]
+    dedicated = find_dedicated(exposures, pairing)
+    targets = [each for each in exposures if is_target(each)]
     precedents = Precedents(policy)
-    return [
-        choose(
-            target,
-            backgrounds.like(target),
-            pairing,
-            policy,
-            none="no dedicated background (BKGDTARG) of its configuration",
-            precedents=precedents,
+    found = []
+    for target in targets:
+        pool = dedicated.like(target)
+        found.append(
+            choose(
+                target,
+                pool.members,
+                pairing,
+                policy,
+                none="no dedicated background (BKGDTARG) of its programme and configuration",
+                among=pool.paths,
+                precedents=precedents,
+            )
         )
-        for target in targets
+    return found
+
+
+def is_target(exposure: Examined) -> bool:
+    """Tell whether an exposure is neither a dedicated background nor an imprint."""
+    return not exposure.metadata.bkgdtarg and not exposure.metadata.is_imprint
+
+
+def find_dedicated(exposures: Sequence[Examined], pairing: Pairing) -> ByConfiguration:
+    """Return the dedicated backgrounds, by what they have in common with their targets."""
+    dedicated = [
+        each for each in exposures if each.metadata.bkgdtarg and not each.metadata.is_imprint
     ]
+    also = ("subarray", "fixed_slit")
+    return ByConfiguration(dedicated, also if pairing.any_programme else ("program", *also))
 
 
 def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Policy) -> list[Paired]:
@@ -64,44 +86,70 @@ def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Polic
     list of Paired
         One for each of the other exposures, in their order.
     """
-    patterns: dict[object, list[Examined]] = {}
-    targets = [
-        (each, _pattern(each))
-        for each in exposures
-        if not each.metadata.bkgdtarg and not each.metadata.is_imprint
-    ]
-    for target, key in targets:
-        patterns.setdefault(key, []).append(target)
-    numbers = {key: number for number, key in enumerate(patterns)}
+    targets = [each for each in exposures if is_target(each)]
+    nods = pairing.source == "nods"
+    patterns, numbers = find_patterns(targets, _nods if nods else _dithers)
+    if pairing.add_dedicated:
+        dedicated = find_dedicated(exposures, pairing)
+        patterns = [_with(pattern, dedicated.like(pattern.members[0])) for pattern in patterns]
+    exclusions: Callable[[Examined, Pool], Iterator[Dropped]] = _same_nod if nods else _no_others
     precedents = Precedents(policy)
     found = []
-    for target, key in targets:
-        if key is None:
-            missing = "its header does not say its programme, observation and visit group"
-            found.append(Paired(target.path, skipped=missing))
+    for target, number in zip(targets, numbers, strict=True):
+        if isinstance(number, str):
+            found.append(Paired(target.path, skipped=number))
             continue
-        others = [each for each in patterns[key] if not _is_own(target, each)]
+        pattern = patterns[number]
+        dropped = [*_own_segments(target, pattern), *exclusions(target, pattern)]
+        gone = {target.path, *(path for entry in dropped for path in entry.among)}
         paired = choose(
-            target, others, pairing, policy, none="alone in its pattern", precedents=precedents
+            target,
+            [each for each in pattern.members if each.path not in gone],
+            pairing,
+            policy,
+            none="alone in its pattern",
+            dropped=dropped,
+            among=pattern.paths,
+            precedents=precedents,
         )
-        found.append(replace(paired, pattern=numbers[key]))
+        found.append(replace(paired, pattern=number))
     return found
 
 
-def _is_own(target: Examined, other: Examined) -> bool:
-    """Tell whether an exposure is the target, or another segment of the target's exposure."""
-    ours, theirs = target.metadata, other.metadata
-    if other is target:
-        return True
-    if ours.segment is None or ours.segment == theirs.segment:
-        return False
-    return ours.identity is not None and ours.identity == theirs.identity
+def _nods(m: Metadata) -> Grouping | str:
+    """Return what the nods of an exposure have in common, or why it has none."""
+    why, mode = why_none(m), mode_of(m)
+    if why is not None or mode is None:
+        return str(why)
+    return Grouping((*_PROGRAMME, *mode.groups), ("exp_type", *mode.agree))
 
 
-def _pattern(exposure: Examined) -> object:
-    """Return what the exposures of one nod or dither pattern have in common."""
-    m = exposure.metadata
-    if m.program is None or m.observation is None or m.visit_group is None:
-        return None
-    window = (exposure.candidate.placement.shape, m.xstart, m.ystart, m.xsize, m.ysize)
-    return (m.program, m.observation, m.visit_group, exposure.configuration, window)
+def _dithers(m: Metadata) -> Grouping:
+    return Grouping((*_PROGRAMME, "visit_group"))
+
+
+def _with(pattern: Pool, dedicated: Pool) -> Pool:
+    return Pool([*pattern.members, *dedicated.members]) if dedicated.members else pattern
+
+
+def _own_segments(target: Examined, pattern: Pool) -> Iterator[Dropped]:
+    """Yield the other segments of the target's exposure."""
+    ours = target.metadata
+    if ours.segment is None or ours.identity is None:
+        return
+    own = pattern.part("identity", lambda each: each.metadata.identity)[ours.identity]
+    others = pattern.part("segments", lambda each: (each.metadata.identity, each.metadata.segment))
+    if len(own) > len(others[ours.identity, ours.segment]):
+        yield Dropped("another segment of the target's own exposure (EXSEGNUM)", own)
+
+
+def _same_nod(target: Examined, pattern: Pool) -> Iterator[Dropped]:
+    """Yield the exposures that show the target's source at the same place, or next to it."""
+    nods = pattern.part("nod", lambda each: nod_of(each.metadata) if is_target(each) else None)
+    for nod, reason in excluded_nods(target.metadata):
+        if len(nods.get(nod, ())) > (target.path in nods.get(nod, ())):
+            yield Dropped(reason, nods[nod])
+
+
+def _no_others(target: Examined, pattern: Pool) -> Iterator[Dropped]:
+    return iter(())

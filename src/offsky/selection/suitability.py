@@ -200,7 +200,7 @@ def same_configuration(a: Metadata, b: Metadata) -> bool:
     of exposure and unit.
     """
     names = (*CONFIGURATION, "family")
-    return not any(_differ(getattr(a, name), getattr(b, name)) for name in names) and (
+    return not any(differ(getattr(a, name), getattr(b, name)) for name in names) and (
         None in (a.unit, b.unit) or relation(str(a.unit), str(b.unit)) == "same"
     )
 
@@ -284,9 +284,9 @@ def _configuration_objections(reference: Candidate, background: Candidate) -> li
         f"{KEYWORDS[name]} {_quoted(getattr(theirs, name))} differs from {reference.name}'s "
         f"{_quoted(getattr(ours, name))}"
         for name in CONFIGURATION
-        if _differ(getattr(ours, name), getattr(theirs, name))
+        if differ(getattr(ours, name), getattr(theirs, name))
     ]
-    if _differ(ours.family, theirs.family):
+    if differ(ours.family, theirs.family):
         objections.append(
             f"EXP_TYPE {_quoted(theirs.exp_type)} is another kind than {reference.name}'s "
             f"{_quoted(ours.exp_type)}"
@@ -314,7 +314,7 @@ def _differences(reference: Candidate, background: Candidate) -> list[str]:
     return [
         f"{KEYWORDS[name]} {getattr(theirs, name)} (not {getattr(ours, name)})"
         for name in _SHOULD_AGREE
-        if _differ(getattr(ours, name), getattr(theirs, name))
+        if differ(getattr(ours, name), getattr(theirs, name))
     ]
 
 
@@ -335,7 +335,7 @@ def _tilt_difference(reference: Candidate, background: Candidate) -> str | None:
     return None
 
 
-def _differ(a: object, b: object) -> bool:
+def differ(a: object, b: object) -> bool:
     """Tell whether two values are both known and differ."""
     if a is None or b is None:
         return False
