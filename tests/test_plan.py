@@ -400,7 +400,7 @@ def test_a_plan_survives_its_json() -> None:
     text = render_plan(PLAN, "1.0")
     assert parse_plan(text, "plan.json") == PLAN
     content = json.loads(text)
-    assert (content["format"], content["version"], content["root"]) == ("offsky-plan", 1, "/x")
+    assert (content["format"], content["version"], content["root"]) == ("offsky-plan", 2, "/x")
     assert list(content["files"]) == ["p", "q", "r"]
 
 
@@ -491,10 +491,12 @@ def changed(*path: Any, to: Any) -> str:
         ("{", "not JSON"),
         ("[]", "no plan"),
         ('{"products": []}', "no plan"),
-        (changed("version", to=2), "a plan of version 2, where this offsky knows version 1"),
+        (changed("version", to=1), "a plan of version 1, where this offsky knows version 2"),
         (changed("version", to="1"), "version '1'"),
         (changed("colour", to="red"), "unknown key 'colour'"),
         (changed("groups", to=None), "no 'groups'"),
+        (changed("sets", 0, to=["p", 3]), r"sets\[0\]: int where str"),
+        (changed("products", 0, "dropped", 0, "set", to=7), "there is no set 7"),
         (changed("root", to="x"), "not an absolute folder"),
         (changed("rule", "colour", to="red"), "rule: unknown key 'colour'"),
         (changed("rule", "source", to="guesses"), "expected one of associations"),

@@ -48,7 +48,7 @@ OUT = Path("out")
 
 
 def planned(*inputs: Path, source: Any = "dithers", **how: Any) -> Plan:
-    rule = {k: how.pop(k) for k in ("max_days", "nearest", "min_separation") if k in how}
+    rule = {each.name: how.pop(each.name) for each in fields(Pairing) if each.name in how}
     named = {each.name: how.pop(each.name) for each in fields(Options) if each.name in how}
     options = Options(**{"sigma": 1.5, **named})
     return make_plan(inputs, pairing=Pairing(source=source, **rule), options=options, **how)

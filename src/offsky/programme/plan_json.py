@@ -15,7 +15,7 @@ from offsky.programme.plan import Group, Plan, PlannedFile, PlannedProduct
 from offsky.selection.examined import Dropped
 from offsky.selection.pairing import Pairing
 
-FORMAT, VERSION = "offsky-plan", 1
+FORMAT, VERSION = "offsky-plan", 2
 
 _KEYS = {
     "format",
