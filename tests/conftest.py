@@ -69,10 +69,13 @@ def nothing_is_leaked() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def signals_are_as_before() -> Iterator[None]:
-    """Put back what the command line does to SIGTERM."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Put back what the command line does to signals that stop it."""
+    before = {
+        each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     yield
-    signal.signal(signal.SIGTERM, before)
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.fixture(autouse=True)

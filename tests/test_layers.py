@@ -19,7 +19,6 @@ MODULES = {
 # From the ground up: a module may import its own room and those before it.
 ROOMS = (
     "errors",
-    "interrupts",
     "units",
     "arrays",
     "given",
@@ -34,6 +33,7 @@ ROOMS = (
     "selection",
     "choices",
     "outcome",
+    "stopping",
     "measure",
     "io",
     "engine",

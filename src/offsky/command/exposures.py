@@ -1,6 +1,5 @@
 """The commands for single targets and averages: ``offsky subtract`` and ``offsky average``."""
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from offsky.command.shared import (
     one_line_errors,
     progress_bar,
 )
+from offsky.command.streams import Printer, complain
 
 if TYPE_CHECKING:
     from offsky.engine.order import Progress
@@ -106,6 +106,7 @@ def _subtract_association(
     from offsky.files import subtract_association
 
     outcomes = []
+    say = Printer()
     with one_line_errors(), progress_bar() as progress:
         for outcome in subtract_association(
             association,
@@ -118,13 +119,12 @@ def _subtract_association(
         ):
             outcomes.append(outcome)
             if isinstance(outcome, OffskyError):
-                click.echo(f"offsky: {outcome}", err=True)
+                complain(str(outcome))
             elif not as_json:
-                click.echo(f"{outcome}\n")
+                say(f"{outcome}\n")
     if as_json:
-        click.echo(render_json_list(outcomes))
-    if any(isinstance(outcome, OffskyError) for outcome in outcomes):
-        sys.exit(1)
+        say(render_json_list(outcomes))
+    say.end(int(any(isinstance(outcome, OffskyError) for outcome in outcomes)))
 
 
 @click.command()
@@ -153,4 +153,6 @@ def _run(work: "Callable[[Progress], Outcome]", as_json: bool) -> None:
 
     with one_line_errors(), progress_bar() as progress:
         outcome = work(progress)
-    click.echo(render_json(outcome) if as_json else str(outcome))
+    say = Printer()
+    say(render_json(outcome) if as_json else str(outcome))
+    say.end()

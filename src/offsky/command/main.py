@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,8 @@ from offsky.command.exposures import average, subtract
 from offsky.command.inspect import inspect
 from offsky.command.programmes import plan, run
 from offsky.command.shared import PATH, one_line_errors
+from offsky.command.streams import complain, open_streams
+from offsky.stopping import Stopped, status_of, stop_by_signals
 
 _WORKERS = {"concurrent.futures.process", "distributed"}
 
@@ -26,6 +29,14 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # Also before and after the work itself.
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            complain(str(stop) or str(Stopped()))
+            sys.exit(status_of(stop))
 
 
 @click.group(
@@ -66,18 +77,27 @@ for _command in (subtract, average, plan, run, inspect, demo):
 
 
 def main() -> None:
-    """Run the command; the exit status is 0 done, 1 failed, 2 wrong usage."""
+    """Run the command.
+
+    The exit status is 0 done, 1 failed, 2 wrong usage, 3 done but not printed, and 128 and the
+    signal's number where one has ended it.
+    """
+    open_streams()
+    stop_by_signals()
     # Imports make a hundred thousand objects, none of them garbage: looking for it among
     # them took a tenth of a cold run.
     gc.set_threshold(200_000)
     try:
         cli(prog_name="offsky")
+    except KeyboardInterrupt as stop:
+        complain(str(stop))
+        os._exit(status_of(stop))
     except SystemExit as end:
         if not _WORKERS.isdisjoint(sys.modules):
             raise  # which end with the interpreter
         # So did taking everything down again, with nothing left to do.
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(end.code if isinstance(end.code, int) else 0)

@@ -11,6 +11,7 @@ import click
 
 from offsky.command.options import take_options
 from offsky.command.shared import PATH, averaging_options, by_name_only, one_line_errors
+from offsky.command.streams import Printer, complain, one_line
 
 if TYPE_CHECKING:
     from offsky.outcome import ProductOutcome
@@ -127,15 +128,16 @@ def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: An
         if output is not None:
             with atomic_output(output, overwrite=how["overwrite"]) as file:
                 file.write_text(text, encoding="utf-8")
+        say = Printer()
+        fits: bool | None = True
         if as_json:
-            click.echo(text, nl=False)
-            return
-        with _executor(how) as executor:
-            from offsky.command.tables import print_plan
+            say(text, nl=False)
+        else:
+            with _executor(how) as executor:
+                from offsky.command.tables import print_plan
 
-            fits = print_plan(made, executor, _memory(how))
-    if not fits:
-        sys.exit(1)
+                fits = say.run(lambda: print_plan(made, executor, _memory(how)))
+    say.end(int(fits is False))
 
 
 @click.command()
@@ -192,14 +194,14 @@ def run(
                 save_combined=save_combined,
                 on_outcome=tell,
             )
+        say = Printer()
         if as_json:
-            click.echo(json.dumps(summary.as_dict(), allow_nan=False))
+            say(json.dumps(summary.as_dict(), allow_nan=False))
         else:
             from offsky.command.tables import print_summary
 
-            print_summary(summary, output)
-    if summary.count(FAILED):
-        sys.exit(1)
+            say.run(lambda: print_summary(summary, output))
+    say.end(int(summary.count(FAILED) > 0))
 
 
 def _version() -> str:
@@ -285,21 +287,43 @@ def _executor(how: dict[str, Any]) -> "Iterator[Executor]":
 @contextmanager
 def _bar(n_products: int) -> "Iterator[Callable[[ProductOutcome], None]]":
     """Show a bar over all products on a terminal; elsewhere name failures only."""
+    from offsky.outcome import FAILED
+    from offsky.programme.job import NO_ROOM
 
-    def complain(outcome: "ProductOutcome") -> None:
-        if outcome.status == "FAILED":
-            click.echo(f"offsky: {outcome.reason}", err=True)
+    n_without_room = 0
 
-    if not sys.stderr.isatty():
-        yield complain
-        return
-    from tqdm import tqdm
+    def failure(outcome: "ProductOutcome") -> str | None:
+        """Return what is to be told of a product; of many that were not tried nothing yet."""
+        nonlocal n_without_room
+        if outcome.status != FAILED:
+            return None
+        if NO_ROOM in (outcome.reason or ""):
+            n_without_room += 1
+            return None
+        return outcome.reason
 
-    with tqdm(total=n_products, unit="product", delay=1.0, leave=False) as bar:
+    def tell(outcome: "ProductOutcome") -> None:
+        reason = failure(outcome)
+        if reason is not None:
+            complain(reason)
 
-        def tell(outcome: "ProductOutcome") -> None:
-            if outcome.status == "FAILED":
-                bar.write(f"offsky: {outcome.reason}", file=sys.stderr)
-            bar.update()
+    try:
+        if not sys.stderr.isatty():
+            yield tell
+            return
+        from tqdm import tqdm
 
-        yield tell
+        with tqdm(total=n_products, unit="product", delay=1.0, leave=False) as bar:
+
+            def tell_above(outcome: "ProductOutcome") -> None:
+                reason = failure(outcome)
+                if reason is not None:
+                    bar.write(f"offsky: {one_line(reason)}", file=sys.stderr)
+                bar.update()
+
+            yield tell_above
+    finally:
+        if n_without_room:
+            from offsky.outcome import counted
+
+            complain(f"{counted(n_without_room, 'product was', 'products were')} {NO_ROOM}")

@@ -1,7 +1,6 @@
 """What several commands share: options, one line for an error, a progress bar."""
 
 import logging
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offsky.command.options import pixel_options
-from offsky.interrupts import repeat_lost_interrupts
+from offsky.command.streams import complain, one_line
+from offsky.stopping import Stopped, repeat_lost_stops, status_of, stop_by_signals
 
 if TYPE_CHECKING:
     from offsky.engine.order import Progress
@@ -129,6 +129,15 @@ class _SaidOnce(logging.Filter):
         return is_new
 
 
+class _OneLineHandler(logging.StreamHandler[Any]):
+    """Writes a record as one line that a terminal does not obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; a traceback follows as it is."""
+        first, line_break, trace = super().format(record).partition("\nTraceback")
+        return f"{record.levelname}: {one_line(first)}{line_break}{trace}"
+
+
 class one_line_errors(AbstractContextManager[None]):
     """Turn what went wrong into one line on standard error and exit status 1.
 
@@ -140,14 +149,14 @@ class one_line_errors(AbstractContextManager[None]):
         self._restore: Callable[[], None] = lambda: None
 
     def __enter__(self) -> None:
-        logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+        logging.basicConfig(handlers=[_OneLineHandler(sys.stderr)])
         # Each handler has a filter of its own, or the first would silence the others.
         self._filters = [(handler, _SaidOnce()) for handler in logging.getLogger().handlers]
         for handler, once in self._filters:
             handler.addFilter(once)
-        # A job that a batch system ends tidies up as after Ctrl-C.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        self._restore = repeat_lost_interrupts()
+        # A job that a batch system ends, or whose terminal closes, tidies up as after Ctrl-C.
+        stop_by_signals()
+        self._restore = repeat_lost_stops()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         from offsky.errors import OffskyError
@@ -156,13 +165,13 @@ class one_line_errors(AbstractContextManager[None]):
         for handler, once in self._filters:
             handler.removeFilter(once)
         if isinstance(error, OffskyError):
-            click.echo(f"offsky: {error}", err=True)
+            complain(str(error))
             sys.exit(1)
         if isinstance(error, KeyboardInterrupt):
-            click.echo("offsky: stopped; nothing was left behind", err=True)
-            sys.exit(1)
+            complain(str(error) or str(Stopped()))
+            sys.exit(status_of(error))
         if isinstance(error, MemoryError):
-            click.echo("offsky: out of memory; nothing was left behind", err=True)
+            complain("out of memory; nothing was left behind")
             sys.exit(1)
 
 

@@ -40,13 +40,13 @@ def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> io.Fil
     # A look before: to open some devices is to do something with them.
     _refuse(Path(path).stat(follow_symlinks=follow).st_mode)
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    fd = os.open(path, flags)
+    file = io.FileIO(path, "rb", opener=lambda name, _: os.open(name, flags))
     try:
-        _refuse(os.fstat(fd).st_mode)
-        return io.FileIO(fd, "rb")
+        _refuse(os.fstat(file.fileno()).st_mode)
     except BaseException:
-        os.close(fd)
+        file.close()
         raise
+    return file
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

@@ -15,16 +15,32 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for_sentinels
 from typing import Any
 
 from offsky.combine.planes import count_threads
 from offsky.errors import ParameterError
-from offsky.interrupts import repeat_lost_interrupts
 from offsky.outcome import ProductOutcome
-from offsky.programme.job import GroupJob, GroupReport, failed, make_group, make_group_report
+from offsky.programme.job import (
+    GroupJob,
+    GroupReport,
+    Room,
+    failed,
+    make_group,
+    make_group_report,
+    without_room,
+)
+from offsky.stopping import repeat_lost_stops
 
 log = logging.getLogger(__name__)
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+# A worker that was asked to end is not asked again so soon.
+_PATIENCE_S = 1.5
+_asked_s = -_PATIENCE_S
 
 # A group during which so many workers died is given up.
 _MOST_DEATHS = 3
@@ -47,8 +63,9 @@ class SerialExecutor:
 
     def run(self, jobs: Sequence[GroupJob]) -> Iterator[ProductOutcome]:
         """Make all groups."""
+        room = Room()
         for job in jobs:
-            yield from make_group(job)
+            yield from make_group(job, room=room)
 
 
 class ProcessExecutor:
@@ -105,33 +122,42 @@ class ProcessExecutor:
     def _run_in_pool(
         self, jobs: deque[GroupJob], n_workers: int
     ) -> "Any":  # a generator: yields outcomes, returns the groups that were lost
-        pool = ProcessPoolExecutor(
-            n_workers,
-            # Not fork: threads are running here.
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin_worker,
-            initargs=(logging.getLogger().getEffectiveLevel(),),
-        )
         running: dict[Future[GroupReport], GroupJob] = {}
+        is_full = False
+        pool: ProcessPoolExecutor | None = None
+        _start_tracker()
         try:
+            with _no_signals():
+                pool = ProcessPoolExecutor(
+                    n_workers,
+                    # Not fork: threads are running here.
+                    mp_context=multiprocessing.get_context("spawn"),
+                    initializer=_begin_worker,
+                    initargs=(logging.getLogger().getEffectiveLevel(),),
+                )
             while jobs or running:
                 # No more than are worked on: so that few are lost with a worker.
                 while jobs and len(running) < n_workers:
                     job = jobs.popleft()
                     try:
-                        running[pool.submit(make_group_report, job)] = job
+                        with _no_signals():
+                            running[pool.submit(make_group_report, job)] = job
                     except BrokenProcessPool:
                         return [job, *running.values()]
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     try:
-                        outcomes = _told(future.result())
+                        report = future.result()
+                        outcomes = _told(report)
+                        is_full |= report.is_full
                     except (BrokenProcessPool, SystemExit):
                         return list(running.values())
                     except Exception as error:
                         outcomes = [failed(p, error) for p in running[future].products]
                     del running[future]
                     yield from outcomes
+                while is_full and jobs:
+                    yield from without_room(jobs.popleft())
             return []
         except BaseException:
             # Ctrl-C, or a batch system: let the workers tidy up, as we do.
@@ -139,7 +165,49 @@ class ProcessExecutor:
                 process.terminate()
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_tracker() -> None:
+    """Start Python's own helper of processes, which would let signals through while it starts.
+
+    It ignores those of a terminal, but not that one goes away.
+    """
+    try:
+        handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    except ValueError:  # not in the main thread
+        resource_tracker.ensure_running()
+        return
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.signal(signal.SIGHUP, handler)
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    """Hold signals back while a process is started, and let it begin with none.
+
+    Otherwise Ctrl-C, which a terminal sends to all, would come upon a worker that has not yet
+    said how it ends, or leave it without what it is to be told.
+    """
+    caught: list[int] = []
+    handlers: dict[signal.Signals, Any] = {}
+    # Another thread may take a signal that this one blocks; its handler runs here then.
+    with suppress(ValueError):
+        for each in _STOPPING:
+            if signal.getsignal(each) != signal.SIG_IGN:
+                handlers[each] = signal.signal(each, lambda signum, _: caught.append(signum))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 def _told(report: GroupReport) -> list[ProductOutcome]:
@@ -153,9 +221,10 @@ def _begin_worker(log_level: int) -> None:
     """Make a worker process end as tidily as its parent, and not outlive it."""
     # Its warnings come back with the outcomes, to be logged once.
     logging.basicConfig(level=log_level, handlers=[logging.NullHandler()])
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in _STOPPING:
         signal.signal(each, _end_quietly)
-    repeat_lost_interrupts()
+    repeat_lost_stops()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("a worker without a parent")
@@ -173,7 +242,15 @@ def _begin_worker(log_level: int) -> None:
 
 
 def _end_quietly(*_: object) -> None:
-    """End a worker without a word, but through every "finally"."""
+    """End a worker without a word, but through every "finally".
+
+    A terminal and the parent may both ask: the second is not to come upon the tidying up.
+    """
+    global _asked_s
+    now, last = time.monotonic(), _asked_s
+    if now - last < _PATIENCE_S:
+        return
+    _asked_s = now
     # Between the opening of a file and what sees to its closing there is an instant.
     warnings.simplefilter("ignore", ResourceWarning)
     sys.exit(1)
@@ -226,9 +303,14 @@ class DaskExecutor:
         try:
             finished = self._distributed.as_completed(list(futures), loop=self._client.loop)
             for future in finished:
+                if future not in futures:
+                    continue
                 job = futures[future]
                 try:
-                    outcomes = _told(future.result())
+                    report = future.result()
+                    outcomes = _told(report)
+                    if report.is_full:
+                        yield from self._without_room(futures)
                 except Exception as error:
                     # KilledWorker, or something that did not come through the network.
                     reason = (
@@ -236,10 +318,18 @@ class DaskExecutor:
                         "look at the workers' logs"
                     )
                     outcomes = [failed(p, f"{p.output}: {reason}") for p in job.products]
+                del futures[future]
                 future.release()
                 yield from outcomes
         finally:
             self._client.cancel(list(futures))
+
+    def _without_room(self, futures: "dict[Any, GroupJob]") -> Iterator[ProductOutcome]:
+        """Call back groups that have not begun, since the disk is full."""
+        waiting = [each for each in futures if each.status == "pending"]
+        self._client.cancel(waiting)
+        for future in waiting:
+            yield from without_room(futures.pop(future))
 
     def close(self) -> None:
         """Leave the cluster; it goes on without us."""

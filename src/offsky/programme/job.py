@@ -1,5 +1,6 @@
 """Make the products of one group: what a worker does, in its own process or ours."""
 
+import errno
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from offsky.io.names import combined_name, is_asdf, product_root
 from offsky.io.parts import run_of
 from offsky.io.product import FileProduct
 from offsky.options import Options
-from offsky.outcome import FAILED, ProductOutcome
+from offsky.outcome import COMPLETE, FAILED, ProductOutcome
 from offsky.programme.journal import Journal, fingerprint
 from offsky.programme.plan import PlannedProduct
 from offsky.selection.examined import dropped_files
@@ -71,13 +72,29 @@ class GroupReport:
         One for each product.
     warnings : list of str
         What is to be logged where the command runs.
+    is_full : bool
+        Whether a product found no room on the disk.
     """
 
     outcomes: list[ProductOutcome]
     warnings: list[str]
+    is_full: bool = False
 
 
-def make_group(job: GroupJob, progress: Progress | None = None) -> Iterator[ProductOutcome]:
+NO_ROOM = "not tried, since the disk is full; make room, and run the same command again to go on"
+"""Why a product was not begun."""
+
+
+@dataclass(slots=True)
+class Room:
+    """Whether there is room for more products on the disk."""
+
+    is_full: bool = False
+
+
+def make_group(
+    job: GroupJob, progress: Progress | None = None, *, room: Room | None = None
+) -> Iterator[ProductOutcome]:
     """Make what is missing of a group.
 
     Parameters
@@ -86,12 +103,20 @@ def make_group(job: GroupJob, progress: Progress | None = None) -> Iterator[Prod
         The group.
     progress : callable or None
         As of `offsky.engine.make.make`.
+    room : Room or None
+        Whether the disk is full already; told to the caller too.
 
     Yields
     ------
     ProductOutcome
         One for each product, as it is finished. Nothing but Ctrl-C is raised.
+
+    Notes
+    -----
+    Products that are written at the same time may need more room together than one by one:
+    those that found none are tried again, one at a time, until the first that does not fit.
     """
+    room = room or Room()
     journal = Journal(Path(job.folder))
     todo: dict[int, _Product] = {}
     orders: list[Order] = []
@@ -112,14 +137,59 @@ def make_group(job: GroupJob, progress: Progress | None = None) -> Iterator[Prod
         return
     limits = Limits(job.threads, job.memory_bytes)
     options = job.products[0].options
-    for result in make(orders, options=options, limits=limits, progress=progress):
-        product = todo[id(result.order)]
-        try:
-            outcome = product.outcome(result)
-        except OSError as error:
-            # The product is there, its record is not.
-            outcome = failed(product.planned, error)
-        yield outcome
+    again: list[Order] = []
+    if not room.is_full:
+        for result in make(orders, options=options, limits=limits, progress=progress):
+            if len(orders) > 1 and _is_full(result.error):
+                again.append(result.order)
+                continue
+            yield _outcome(todo[id(result.order)], result, room)
+    else:
+        again = orders
+    for order in again:
+        if room.is_full:
+            yield failed(todo[id(order)].planned, NO_ROOM)
+            continue
+        for result in make([order], options=options, limits=limits, progress=progress):
+            yield _outcome(todo[id(order)], result, room)
+
+
+def _outcome(product: "_Product", result: Result, room: Room) -> ProductOutcome:
+    """Return the outcome of a product, and note where it found no room."""
+    room.is_full = room.is_full or _is_full(result.error)
+    try:
+        return product.outcome(result)
+    except OSError as error:
+        # The product is there, its record is not.
+        room.is_full = room.is_full or _is_full(error)
+        return failed(product.planned, error)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or what was behind it, is a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def without_room(job: GroupJob) -> Iterator[ProductOutcome]:
+    """Yield the outcomes of a group that is not begun, since the disk is full."""
+    yield from make_group(job, room=Room(is_full=True))
+
+
+def on_disk(job: GroupJob, planned: PlannedProduct) -> ProductOutcome | None:
+    """Return the outcome of a product that is there as it should be; None for any other."""
+    journal = Journal(Path(job.folder))
+    try:
+        kept = _Product(planned, job, journal).kept()
+    except (OffskyError, OSError):
+        return None
+    if kept is None and journal.appeared(planned.output):
+        reason = "made at the very end; the next run makes it again, since it is not recorded"
+        return ProductOutcome(planned.output, planned.target, COMPLETE, reason)
+    return kept
 
 
 def make_group_report(job: GroupJob) -> GroupReport:
@@ -128,7 +198,9 @@ def make_group_report(job: GroupJob) -> GroupReport:
     logger = logging.getLogger("offsky")
     logger.addHandler(collected)
     try:
-        return GroupReport(list(make_group(job)), collected.warnings)
+        room = Room()
+        outcomes = list(make_group(job, room=room))
+        return GroupReport(outcomes, collected.warnings, room.is_full)
     finally:
         logger.removeHandler(collected)
 

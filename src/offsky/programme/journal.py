@@ -134,6 +134,13 @@ class Journal:
             return True
         return bool(record.get("ours")) and self._untouched(record, output)
 
+    def appeared(self, output: str) -> bool:
+        """Tell whether a product was made whose record its run had no time to complete."""
+        record = self._read(output)
+        if record is None or record.get("state") != "begun":
+            return False
+        return self._stamp(output) is not None and not self._untouched(record, output)
+
     def may_replace_average(self, output: str, average: str) -> bool:
         """Tell whether the average of a product, if it is there, was written by a run."""
         record = self._read(output)
@@ -257,13 +264,16 @@ def _open_lock(path: Path) -> TextIO:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with contextlib.suppress(FileNotFoundError):
         _check_lock(path.lstat())
-    fd = os.open(path, flags, 0o666)
+    file = open(  # noqa: SIM115 (returned open)
+        path, "r+", encoding="utf-8", errors="replace",
+        opener=lambda name, _: os.open(name, flags, 0o666),
+    )  # fmt: skip
     try:
-        _check_lock(os.fstat(fd))
-        return os.fdopen(fd, "r+", encoding="utf-8", errors="replace")
+        _check_lock(os.fstat(file.fileno()))
     except BaseException:
-        os.close(fd)
+        file.close()
         raise
+    return file
 
 
 def _check_lock(status: os.stat_result) -> None:

@@ -2,15 +2,17 @@
 
 import json
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 from offsky.engine.make import megabytes
-from offsky.errors import OutputError, ParameterError
+from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.outcome import (
     COMPLETE,
     FAILED,
@@ -19,11 +21,12 @@ from offsky.outcome import (
     counted,
     without_value,
 )
-from offsky.programme.job import GroupJob, failed
+from offsky.programme.job import GroupJob, failed, on_disk
 from offsky.programme.journal import Journal, write_text
 from offsky.programme.plan import Plan, balance
 from offsky.programme.planning import changed_since
 from offsky.programme.sizing import predict
+from offsky.stopping import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -146,19 +149,27 @@ def run_programme(
             on_outcome(outcome)
 
     with journal.locked():
-        journal.sweep(product.output for product in plan.products)
-        for path in changed_since(plan):
-            log.warning(
-                "%s: not what it was when the plan was made; its products follow the file as it "
-                "is now",
-                path,
-            )
-        for product in plan.products:
-            if product.skipped is not None:
-                note(ProductOutcome(product.output, product.target, SKIPPED, product.skipped))
-        _refuse_inputs(plan, folder)
-        for outcome in executor.run(jobs):
-            note(outcome)
+        try:
+            journal.sweep(product.output for product in plan.products)
+            for path in changed_since(plan):
+                log.warning(
+                    "%s: not what it was when the plan was made; its products follow the file "
+                    "as it is now",
+                    path,
+                )
+            for product in plan.products:
+                if product.skipped is not None:
+                    note(ProductOutcome(product.output, product.target, SKIPPED, product.skipped))
+            _refuse_inputs(plan, folder)
+            for outcome in executor.run(jobs):
+                note(outcome)
+        except KeyboardInterrupt as stop:
+            with suppress(OffskyError):
+                journal.sweep(product.output for product in plan.products)
+            summary = _stopped(plan, jobs, outcomes, time.perf_counter() - started)
+            with suppress(OffskyError):
+                _write_summary(summary, folder)
+            raise _stopped_with(summary, stop) from None
         for product in plan.products:
             if product.output not in outcomes:
                 note(failed(product, "it was lost: no worker told what came of it; run again"))
@@ -168,9 +179,50 @@ def run_programme(
         for warning in gaps_of(products):
             log.warning("%s", warning)
         summary = Summary(products, time.perf_counter() - started)
-        text = json.dumps(summary.as_dict(), indent=1, allow_nan=False)
-        write_text(folder / SUMMARY, text + "\n")
+        try:
+            _write_summary(summary, folder)
+        except OutputError as error:
+            if not summary.count(FAILED):
+                raise
+            # There is something else to tell.
+            log.warning("%s", error)
     return summary
+
+
+def _write_summary(summary: Summary, folder: Path) -> None:
+    text = json.dumps(summary.as_dict(), indent=1, allow_nan=False)
+    write_text(folder / SUMMARY, text + "\n")
+
+
+def _stopped(
+    plan: Plan, jobs: Sequence[GroupJob], known: dict[str, ProductOutcome], elapsed_s: float
+) -> Summary:
+    """Return what came of a programme that was stopped: what is on disk counts."""
+    outcomes = {
+        product.output: ProductOutcome(product.output, product.target, SKIPPED, product.skipped)
+        for product in plan.products
+        if product.skipped is not None
+    } | known
+    for job in jobs:
+        for product in job.products:
+            if product.output not in outcomes:
+                # A worker may have made it, and had no time to tell.
+                outcomes[product.output] = on_disk(job, product) or failed(
+                    product, f"{product.output}: stopped before it was made; run again to go on"
+                )
+    return Summary(tuple(outcomes[product.output] for product in plan.products), elapsed_s)
+
+
+def _stopped_with(summary: Summary, stop: KeyboardInterrupt) -> Stopped:
+    """Return what tells how much a programme has made."""
+    wanted = [each for each in summary.products if each.status != SKIPPED or each.details]
+    n_made = sum(each.status != FAILED for each in wanted)
+    signum = int(getattr(stop, "signum", signal.SIGINT))
+    return Stopped(
+        f"stopped; {n_made} of {counted(len(wanted), 'product is', 'products are')} made; run "
+        "the same command again to go on",
+        signum,
+    )
 
 
 def limit_of_worker(memory_bytes: int | None, executor: Executor) -> int | None:

@@ -1,14 +1,14 @@
-"""An interrupt that Python drops is raised again."""
+"""A stop that Python drops is repeated."""
 
 import subprocess
 import sys
 
 LOST = """
 import signal, sys, time, weakref
-from offsky.interrupts import repeat_lost_interrupts
+from offsky.stopping import repeat_lost_stops
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)
-restore = repeat_lost_interrupts()
+restore = repeat_lost_stops()
 
 class Thing: pass
 
