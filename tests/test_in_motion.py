@@ -407,7 +407,7 @@ def test_part_files_of_a_killed_run_are_swept_by_the_next_and_a_live_one_is_not_
 ) -> None:
     killed_at(name, "subtract", *pair, "-o", name)
     assert list(folder.glob(".*.part*"))
-    live, fd = parts.create_locked(folder, "other.fits")
+    live, file = parts.create_locked(folder, "other.fits")
     foreign = folder / ".mine.0123abcd.part"
     foreign.write_bytes(b"of another program")
     lookalike = folder / ".dir.0123abcd.offsky.part"
@@ -418,7 +418,7 @@ def test_part_files_of_a_killed_run_are_swept_by_the_next_and_a_live_one_is_not_
             each.name for each in (live, foreign, lookalike)
         )
     finally:
-        os.close(fd)
+        file.close()
     parts._swept.clear()
     offsky.subtract_file(*pair[:1], [pair[1]], "s.fits")
     assert sorted(p.name for p in folder.glob(".*")) == sorted([foreign.name, lookalike.name])

@@ -81,7 +81,7 @@ def repeat_lost_stops() -> Callable[[], None]:
             before(unraisable)
             return
         # Not here: it would be lost in this function.
-        signum = getattr(unraisable.exc_value, "signum", signal.SIGTERM)
+        signum = signal.Signals(getattr(unraisable.exc_value, "signum", signal.SIGTERM))
         again = threading.Timer(_PAUSE_S, _send_again, (signum,))
         again.daemon = True
         again.start()
@@ -93,7 +93,7 @@ def repeat_lost_stops() -> Callable[[], None]:
     return restore
 
 
-def _send_again(signum: int) -> None:
+def _send_again(signum: signal.Signals) -> None:
     global _n_asked
     _n_asked = 0
     _thread.interrupt_main(signum)

@@ -8,6 +8,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from offsky.errors import OffskyError, OutputError, OutputExistsError
@@ -116,10 +117,10 @@ class Part:
         self.path = path
         self._overwrite = overwrite
         self._sealed: Path | None = None
-        self._fd: int | None = None
+        self._lock: FileIO | None = None
         with writing_told(path):
             sweep_once(path.parent)
-            self.file, self._fd = create_locked(path.parent, path.name)
+            self.file, self._lock = create_locked(path.parent, path.name)
         self._zipped = self.file.with_name(f"{self.file.name}.gz")
 
     @property
@@ -130,15 +131,15 @@ class Part:
     def adopt(self, other: Path) -> None:
         """Take another file of this file system as what was written."""
         with writing_told(self.path):
-            fd = os.open(other, os.O_RDONLY | os.O_CLOEXEC)
+            locked = FileIO(other)
             try:
-                lock(fd)
+                lock(locked.fileno())
                 other.replace(self.file)
             except BaseException:
-                os.close(fd)
+                locked.close()
                 raise
             self._close()
-            self._fd = fd
+            self._lock = locked
 
     def seal(self) -> Path:
         """Zip the file where its name says so, and flush it to disk: a name is all it lacks.
@@ -194,9 +195,9 @@ class Part:
         self._close()
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+        locked, self._lock = self._lock, None
+        if locked is not None:
+            locked.close()
 
 
 @contextmanager

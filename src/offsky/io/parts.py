@@ -14,6 +14,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 
 from offsky.io.regular import open_regular
@@ -40,7 +41,7 @@ def _short(name: str) -> str:
     return os.fsdecode(raw) if len(raw) <= room else raw[:room].decode(errors="ignore")
 
 
-def create_locked(folder: Path, name: str) -> tuple[Path, int]:
+def create_locked(folder: Path, name: str) -> tuple[Path, FileIO]:
     """Make an empty file beside the one that it will be, locked.
 
     Parameters
@@ -54,8 +55,8 @@ def create_locked(folder: Path, name: str) -> tuple[Path, int]:
     -------
     path : Path
         The unfinished file.
-    fd : int
-        Its descriptor, which holds the lock until it is closed.
+    file : FileIO
+        The same, open; it holds the lock until it is closed.
 
     Raises
     ------
@@ -64,18 +65,22 @@ def create_locked(folder: Path, name: str) -> tuple[Path, int]:
     """
     while True:
         path = folder / f".{_short(name)}.{secrets.token_hex(4)}.offsky.part"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o666)
+        # A file, not a descriptor: Ctrl-C at any moment closes it, and with that unlocks it.
+        file = FileIO(path, "x+", opener=_open_new)
         try:
             # Where somebody sweeps just now, another name is taken.
-            if lock(fd) and _is_same(path, fd):
-                return path, fd
+            if lock(file.fileno()) and _is_same(path, file.fileno()):
+                return path, file
         except BaseException:
-            os.close(fd)
+            file.close()
             raise
-        os.close(fd)
+        file.close()
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _open_new(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW, 0o666)
 
 
 def lock(fd: int) -> bool:

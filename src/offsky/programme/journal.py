@@ -22,6 +22,7 @@ from offsky.errors import ExposureError, MissingFileError, OutputError
 from offsky.io.output import check_replaceable
 from offsky.io.parts import create_locked, sweep
 from offsky.io.regular import irregular, open_regular, read_text
+from offsky.io.source import write_exactly
 
 _FOLDER, _LOCK = ".offsky", "lock"
 # Bytes of a record's name, and characters of a lock that are looked at.
@@ -294,11 +295,10 @@ def write_text(path: Path, text: str) -> None:
     """
     try:
         mode = check_replaceable(path)
-        part, fd = create_locked(path.parent, path.name)
+        part, file = create_locked(path.parent, path.name)
         try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
+            with file:
+                write_exactly(file.fileno(), text.encode(), 0)
                 if mode is not None:
                     os.fchmod(file.fileno(), mode & 0o777)
                 part.replace(path)
