@@ -108,7 +108,9 @@ class Provenance:
         if self.options.target_scale == "fit" and "target_scale" not in idle:
             error = None if self.scale is None else self.scale.error
             # Without a value it would be no card, and the header shorter than at last.
-            some.append(("OFFSCERR", _finite(error), "standard error of OFFSCALE, which was fitted"))
+            some.append(
+                ("OFFSCERR", _finite(error), "standard error of OFFSCALE, which was fitted")
+            )
         return some + always
 
     def _card_value(self, name: str, value: Any) -> Any:
