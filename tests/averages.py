@@ -35,7 +35,7 @@ def pass_of(
     without_each: bool = False,
 ) -> tuple[Pass, Opened]:
     """Arrange one average of some exposures, which is saved; or one without each of them."""
-    from offsky.engine.make import facts_of
+    from offsky.engine.forecast import facts_of
 
     if windows is None:
         windows = [Window(0, 0, each.shape[-1], each.shape[-2]) for each in exposures]

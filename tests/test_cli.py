@@ -224,7 +224,7 @@ print("\\n" + " ".join(sorted(name for name in sys.modules if name.startswith("o
 """
 OF_HELP = """
 command command.exposures command.inspect command.main command.options command.programmes
-command.shared command.streams effect errors options stopping
+command.report command.shared command.streams effect errors options stopping
 """
 OF_AN_OPTION = """
 measure.finder measure.fit engine.search io.association programme step testing
@@ -245,7 +245,7 @@ def test_a_plain_subtraction_imports_no_module_of_another_door_or_option(
         python(OURS, "subtract", target, *backgrounds, cwd=folder).splitlines()[-1].split()
     )
     assert not loaded & {f"offsky.{name}" for name in OF_AN_OPTION.split()}
-    assert len(loaded) < 86
+    assert len(loaded) < 87
 
 
 def test_it_works_without_a_network_and_without_crds(folder: Path, exposures: Any) -> None:
@@ -304,4 +304,7 @@ def test_the_demo_finds_the_truth_it_was_made_of_and_refuses_to_overwrite(folder
     assert "exists already" in again.stderr
     assert "--overwrite" in again.stderr
     assert tree(folder) == before
-    assert offsky_command("demo", "try", "--overwrite", cwd=folder).returncode == 0
+    last = offsky_command("demo", "try", "--overwrite", "--report", cwd=folder)
+    assert last.returncode == 0
+    assert last.stdout.splitlines()[-1].strip() == "try/demo_target_bsub.html"
+    assert (folder / "try" / "demo_target_bsub.html").exists()

@@ -188,6 +188,17 @@ def test_a_header_of_odd_cards_is_read_as_far_as_it_goes(folder: Path) -> None:
     assert found.options is not None
 
 
+def test_a_terminal_does_not_obey_a_header(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = plain.expose(folder / "x_rate.fits", sky(0), keywords={"TARGPROP": "X" * 9})
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"X" * 9, b"A\x1b[2J\x07BCD"))
+    shown = text(capsys, path)
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+
+
 def test_real_exposures_are_told(capsys: pytest.CaptureFixture[str], shared_data: Path) -> None:
     found = told(capsys, shared_data / "miri_4qpm", "--no-checks")
     assert {each["instrument"] for each in found} == {"MIRI"}

@@ -35,6 +35,7 @@ ROOMS = (
     "outcome",
     "stopping",
     "measure",
+    "report",
     "io",
     "engine",
     "reporting",

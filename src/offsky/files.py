@@ -13,7 +13,7 @@ from typing import Any, Unpack
 from offsky.choices import Changes, choose_options
 from offsky.combine.planes import count_threads
 from offsky.engine.make import make
-from offsky.engine.order import Limits, Order, Progress, Result
+from offsky.engine.order import Limits, Observer, Order, Progress, Result
 from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.io.average_product import FileAverage
 from offsky.io.mask_choice import masks_for, masks_of_products
@@ -41,6 +41,7 @@ def subtract_file(
     combined_path: StrPath | None = None,
     masks: Sequence[Any] | Mapping[str, Any] = (),
     mask_dir: StrPath | None = None,
+    report: StrPath | bool = False,
     memory: int | str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -83,6 +84,9 @@ def subtract_file(
         samples are left out; None is no mask.
     mask_dir : path-like or None
         A folder in which the mask of ``<root>_rate.fits`` is ``<root>_mask.fits``.
+    report : path-like or bool
+        Where to write a page that shows the product and judges it: ``.html``, a folder, or True
+        for beside the output. See docs/report.md.
     memory : int, str or None
         Most memory of the process, in bytes or as "250M" (M is 2**20); None for no limit.
     threads : int or None
@@ -124,6 +128,7 @@ def subtract_file(
         combined=None if combined is None else FileAverage(combined, overwrite=overwrite),
         masks=masks_for(backgrounds, masks, mask_dir),
         policy=Policy(force=force),
+        observers=_observers(report, output, overwrite=overwrite),
     )
     return _made(order, chosen, _limits(threads, memory), progress, started)
 
@@ -140,6 +145,7 @@ def subtract_association(
     allow_outside: bool = False,
     masks: Mapping[str, Any] | None = None,
     mask_dir: StrPath | None = None,
+    report: StrPath | bool = False,
     memory: int | str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -162,6 +168,8 @@ def subtract_association(
         Whether members may lie outside the association's folder.
     masks : dict or None
         Masks by the names of their backgrounds.
+    report : path-like or bool
+        A folder for a page on each product and an index of them; True for beside the outputs.
     profile, options, overwrite, force, mask_dir, memory, threads, progress, changes
         As for `subtract_file`.
 
@@ -196,9 +204,13 @@ def subtract_association(
                 combined=FileAverage(saved, overwrite=overwrite) if save_combined else None,
                 masks=own_masks,
                 policy=Policy(force=force),
+                observers=_observers(report, None, overwrite=overwrite, index=True),
             )
         )
-    return _in_turn(orders, chosen, limits, progress)
+    made = _in_turn(orders, chosen, limits, progress)
+    if report is False:
+        return made
+    return _indexed(made, orders, folder if report is True else Path(report))
 
 
 def _in_turn(
@@ -215,11 +227,45 @@ def _in_turn(
             following += 1
 
 
+def _observers(
+    report: StrPath | bool, output: Path | None, *, overwrite: bool, index: bool = False
+) -> tuple[Observer, ...]:
+    """Return what writes the page of a product, where one is wanted."""
+    if report is False:
+        return ()
+    # What only an option needs is imported there: a cold run waits for less.
+    from offsky.reporting.observed import PageObserver
+    from offsky.reporting.place import place_of
+
+    given = None if report is True else Path(report)
+    place = place_of(given, overwrite=overwrite, thumbnails=index)
+    if index and place.path is not None:
+        raise ParameterError(f"{given}: one page cannot show several products; name a folder")
+    place.check(output)
+    return (PageObserver(place),)
+
+
+def _indexed(
+    made: Iterator[Outcome | OffskyError], orders: Sequence[Order], folder: Path
+) -> Iterator[Outcome | OffskyError]:
+    """Pass outcomes on; then write the index of their pages."""
+    from offsky.reporting.indexing import failed_entry, write_index
+
+    entries = []
+    for order, each in zip(orders, made, strict=True):
+        entry = getattr(order.observers[0], "entry", None)
+        if entry is None:
+            entry = failed_entry(order.name, str(each))
+        entries.append(entry)
+        yield each
+    write_index(folder, entries)
+
+
 def _answer(result: Result) -> Outcome | OffskyError:
     """Return the outcome of a product, or the error that stopped it with its name."""
     error = result.error
     if error is None:
-        return _warned(result.succeeded())
+        return _warned(_with_report(result.succeeded(), result.order))
     if not isinstance(error, OffskyError):
         raise error
     if result.order.name and result.order.name not in str(error):
@@ -288,7 +334,13 @@ def _made(
     """Make one order; raise what stopped it."""
     (result,) = make([order], options=options, limits=limits, progress=progress)
     outcome = replace(result.succeeded(), elapsed_s=time.perf_counter() - started)
-    return _warned(outcome)
+    return _warned(_with_report(outcome, order))
+
+
+def _with_report(outcome: Outcome, order: Order) -> Outcome:
+    """Return an outcome that names its page."""
+    pages = [getattr(each, "page", None) for each in order.observers]
+    return replace(outcome, report=str(pages[0])) if pages and pages[0] else outcome
 
 
 def _warned(outcome: Outcome) -> Outcome:

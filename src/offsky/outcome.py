@@ -61,6 +61,8 @@ class Outcome:
         Memory of the process, as predicted before pixels were read.
     reason : str or None
         Why backgrounds that were read gave nothing to subtract; None otherwise.
+    report : str or None
+        The page that shows the product, where it was asked for.
     """
 
     status: str
@@ -84,6 +86,7 @@ class Outcome:
     target_scale_error: float = 0.0
     predicted_bytes: int = 0
     reason: str | None = None
+    report: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the attributes by name, ready for JSON.
@@ -127,8 +130,27 @@ class Outcome:
         if self.combined is not None:
             lines.append(("average", self.combined))
         lines.append(("written", str(self.output)))
+        if self.report is not None:
+            lines.append(("report", self.report))
         lines.append(("time", f"{self.elapsed_s:.2f} s"))
         return "\n".join(f"{label + ':':<13} {text}" for label, text in lines)
+
+    def _repr_html_(self) -> str:
+        """Return the summary for a notebook, with a link to the report."""
+        from html import escape
+        from urllib.parse import quote
+
+        rows = []
+        for line in str(self).splitlines():
+            label, _, text = line.partition(":")
+            shown = escape(text.strip())
+            if label == "report" and self.report is not None:
+                shown = f'<a href="{escape(quote(self.report))}" target="_blank">{shown}</a>'
+            rows.append(
+                f'<tr><th style="text-align:left">{escape(label)}</th>'
+                f'<td style="text-align:left">{shown}</td></tr>'
+            )
+        return f"<table>{''.join(rows)}</table>"
 
     def _uncovered(self) -> str:
         """Return the number of uncovered pixels, and what was done to them."""

@@ -134,17 +134,18 @@ class Assembly:
     def finish(self) -> Finished:
         """Return the average with its sums."""
         sci, average = self._planes["sci"], None
+        planes, self._planes = self._planes, {}
         if self._kept.whole:
             names = {"var_poisson", "var_rnoise"} if self._has_variances else set()
             average = ClippedMean(
                 sci,
-                self._planes.get("err"),
-                self._planes["dq"],
-                self._planes["n_kept"],
+                planes.get("err"),
+                planes["dq"],
+                planes["n_kept"],
                 self._n_rejected,
                 self._n_err_estimated,
-                self._planes["var_poisson"] if names else None,
-                self._planes["var_rnoise"] if names else None,
+                planes["var_poisson"] if names else None,
+                planes["var_rnoise"] if names else None,
                 n_samples=self._n_samples,
                 n_masked=self._n_masked,
                 shares=tuple(self._planes[f"share{g}"] for g in range(self._kept.n_shares)),

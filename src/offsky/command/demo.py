@@ -76,7 +76,11 @@ class DemoReport:
 
 
 def run_demo(
-    directory: Path, *, overwrite: bool = False, echo: Callable[[str], None] = print
+    directory: Path,
+    *,
+    overwrite: bool = False,
+    report: bool = False,
+    echo: Callable[[str], None] = print,
 ) -> DemoReport:
     """Make exposures, subtract their background and say what to look at.
 
@@ -86,6 +90,8 @@ def run_demo(
         Where the files go; made if it is not there.
     overwrite : bool
         Replace files of an earlier demo.
+    report : bool
+        Also write a page that shows the result.
     echo : callable
         Takes each line of text.
 
@@ -126,18 +132,23 @@ def run_demo(
         ) from error
 
     _write_scene(scene, target, backgrounds)
-    outcome = subtract_file(target, backgrounds, result, sigma=SIGMA, overwrite=overwrite)
+    outcome = subtract_file(
+        target, backgrounds, result, sigma=SIGMA, overwrite=overwrite, report=report
+    )
     subtract_file(target, backgrounds, unclipped, maxiters=0, overwrite=overwrite)
 
     rejected = sum(outcome.n_rejected) / outcome.n_samples
-    report = _measure(scene, target, backgrounds, result, unclipped, picture, rejected)
+    told = _measure(scene, target, backgrounds, result, unclipped, picture, rejected)
     if picture:
         before, after = _read_sci(target), _read_sci(result)
         # The difference is what was subtracted, whatever was meant to be.
         draw_before_after(before, before - after, after, picture, _UNIT)
-    for line in _told(report):
+    for line in _told(told):
         echo(line)
-    return report
+    if outcome.report is not None:
+        echo("Or open the report in a browser, and press b:")
+        echo(f"  {outcome.report}")
+    return told
 
 
 def _write_scene(scene: Scene, target: Path, backgrounds: Sequence[Path]) -> None:

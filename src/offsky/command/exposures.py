@@ -14,6 +14,8 @@ from offsky.command.shared import (
     by_name_only,
     one_line_errors,
     progress_bar,
+    report_option,
+    report_place,
 )
 from offsky.command.streams import Printer, complain
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Let members of the association lie outside its folder.",
 )
+@report_option
 @averaging_options
 def subtract(
     target: Path,
@@ -49,6 +52,7 @@ def subtract(
     output: Path | None,
     save_combined: bool,
     allow_outside: bool,
+    report: str | None,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -68,7 +72,8 @@ def subtract(
         if backgrounds:
             raise click.UsageError("an association names its backgrounds itself")
         how["masks"] = by_name_only(how["masks"])
-        _subtract_association(target, output or Path(), as_json, save_combined, allow_outside, how)
+        how |= {"report": report_place(report), "save_combined": save_combined}
+        _subtract_association(target, output or Path(), as_json, allow_outside, how)
         return
     if allow_outside:
         raise click.UsageError("--allow-outside is for associations")
@@ -84,6 +89,7 @@ def subtract(
             backgrounds,
             output,
             combined_path=combined if save_combined else None,
+            report=report_place(report),
             progress=progress,
             options=take_options(how),
             **how,
@@ -96,7 +102,6 @@ def _subtract_association(
     association: Path,
     folder: Path,
     as_json: bool,
-    save_combined: bool,
     allow_outside: bool,
     how: dict[str, Any],
 ) -> None:
@@ -111,7 +116,6 @@ def _subtract_association(
         for outcome in subtract_association(
             association,
             folder,
-            save_combined=save_combined,
             allow_outside=allow_outside,
             progress=progress,
             options=take_options(how),

@@ -1,7 +1,6 @@
 """The command ``offsky inspect``: what files are, and what they have been through."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offsky.command.shared import PATH, one_line_errors
+from offsky.command.streams import Printer, complain, one_line
 
 if TYPE_CHECKING:
     from offsky.io.inspected import Inspected
@@ -48,6 +48,7 @@ def inspect(files: tuple[Path, ...], as_json: bool, no_checks: bool) -> None:
     from offsky.errors import MissingFileError
     from offsky.io.inspected import inspect_file
 
+    say = Printer()
     with one_line_errors():
         paths = _paths(files)
         if not paths:
@@ -58,30 +59,30 @@ def inspect(files: tuple[Path, ...], as_json: bool, no_checks: bool) -> None:
             for path, each in zip(paths, found, strict=True)
         ]
         if as_json:
-            odd = dict(_odd(found))
-            click.echo(
-                json.dumps(
-                    [
-                        {
-                            **each.as_dict(),
-                            "odd": odd.get(i, []),
-                            "checks": [finding.as_dict() for finding in findings],
-                        }
-                        for i, (each, findings) in enumerate(zip(found, judged, strict=True))
-                    ],
-                    indent=1,
-                    allow_nan=False,
-                )
-            )
+            say(_as_json(found, judged))
         elif len(found) == 1:
-            _tell(found[0], judged[0])
+            for line in _told(found[0], judged[0]):
+                say(one_line(line))
         else:
-            _tabulate(found)
-    if any(each.error for each in found):
-        for each in found:
-            if each.error and (as_json or len(found) == 1):
-                click.echo(f"offsky: {each.error}", err=True)
-        sys.exit(1)
+            _tabulate(found, say)
+    broken = [each.error for each in found if each.error]
+    if as_json or len(found) == 1:
+        for error in broken:
+            complain(error)
+    say.end(int(bool(broken)))
+
+
+def _as_json(found: "Sequence[Inspected]", judged: "Sequence[tuple[Finding, ...]]") -> str:
+    odd = dict(_odd(found))
+    told = [
+        {
+            **each.as_dict(),
+            "odd": odd.get(i, []),
+            "checks": [finding.as_dict() for finding in findings],
+        }
+        for i, (each, findings) in enumerate(zip(found, judged, strict=True))
+    ]
+    return json.dumps(told, indent=1, allow_nan=False)
 
 
 def _paths(files: Sequence[Path]) -> list[Path]:
@@ -106,7 +107,7 @@ def _judged(path: Path) -> "tuple[Finding, ...]":
     try:
         return judge_file(path)
     except OffskyError as error:
-        click.echo(f"offsky: {error}", err=True)
+        complain(str(error))
         return ()
 
 
@@ -146,7 +147,7 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _tabulate(found: "Sequence[Inspected]") -> None:
+def _tabulate(found: "Sequence[Inspected]", say: Printer) -> None:
     from offsky.command.tables import new_table, print_table
 
     odd = dict(_odd(found))
@@ -163,37 +164,31 @@ def _tabulate(found: "Sequence[Inspected]") -> None:
         "background",
     )
     for i, each in enumerate(found):
-        filters = "/".join(word for word in (each.filter, each.grating) if word)
-        table.add_row(
+        cells = (
             "!" if i in odd else "",
             Path(each.file).name,
             "cannot be read" if each.error else each.kind,
             each.instrument or "",
-            filters,
+            "/".join(word for word in (each.filter, each.grating) if word),
             each.readout or "",
             _shown(each.shape) if each.shape else "",
             each.status or "",
             each.imprint or "",
             "" if each.error else each.subtraction,
-            style="yellow" if i in odd else None,
         )
-    print_table(table)
-    if not odd:
-        click.echo(f"{len(found)} files, none odd")
-        return
-    click.echo(f"{len(found)} files, {len(odd)} odd:")
+        table.add_row(*map(one_line, cells), style="yellow" if i in odd else None)
+    say.run(lambda: print_table(table))
+    say(f"{len(found)} files, {f'{len(odd)} odd:' if odd else 'none odd'}")
     for i, reasons in odd.items():
-        click.echo(f"! {Path(found[i].file).name}: {'; '.join(reasons)}")
+        say(one_line(f"! {Path(found[i].file).name}: {'; '.join(reasons)}"))
 
 
-def _tell(each: "Inspected", findings: "tuple[Finding, ...]") -> None:
-    """Print all that is known of one file."""
+def _told(each: "Inspected", findings: "tuple[Finding, ...]") -> list[str]:
+    """Return the lines that tell all that is known of one file."""
     if each.error:
-        return
-    click.echo(f"{each.file}: {each.kind}")
-    instrument = " ".join(w for w in (each.instrument, each.detector) if w)
-    _lines(
-        ("instrument", instrument),
+        return []
+    pairs = (
+        ("instrument", " ".join(w for w in (each.instrument, each.detector) if w)),
         ("mode", each.mode),
         ("filter", "/".join(word for word in (each.filter, each.grating) if word)),
         ("window", f"{each.window or 'not told'} ({each.subarray or 'no name'})"),
@@ -206,38 +201,30 @@ def _tell(each: "Inspected", findings: "tuple[Finding, ...]") -> None:
         ("pipeline", each.pipeline),
         ("background", each.subtraction_words),
     )
+    lines = [f"{each.file}: {each.kind}"]
+    lines += [f"  {label + ':':<12} {text}" for label, text in pairs if text]
     if each.steps:
-        click.echo("\nSteps:")
-        for key, _, words in each.steps:
-            click.echo(f"  {key:9} {words}")
+        lines += ["", "Steps:", *(f"  {key:9} {words}" for key, _, words in each.steps)]
     if each.keywords:
-        click.echo("\nKeywords of offsky:")
-        for key, value, comment in each.keywords:
-            click.echo(f"  {key:9} {value!s:20} {comment}")
+        lines += ["", "Keywords of offsky:"]
+        lines += [f"  {key:9} {value!s:20} {comment}" for key, value, comment in each.keywords]
     if each.backgrounds:
-        click.echo("\nBackgrounds:")
-        for name in each.backgrounds:
-            click.echo(f"  {name}")
+        lines += ["", "Backgrounds:", *(f"  {name}" for name in each.backgrounds)]
     if each.inputs:
-        click.echo("\nInputs of the average:")
-        for row in each.inputs:
-            told = ", ".join(
-                f"{key.lower()} {_short(value)}" for key, value in row.items() if key != "NAME"
-            )
-            click.echo(f"  {row.get('NAME', '')}: {told}")
+        lines += ["", "Inputs of the average:", *map(_input, each.inputs)]
     if findings:
-        click.echo("\nChecks, as far as this file alone allows:")
-        for finding in findings:
-            click.echo(f"  {finding.code} {finding.state:8} {finding.title}: {finding.finding}")
-            if finding.action and finding.state in ("failed", "doubtful"):
-                click.echo(f"  {'':15} what to do: {finding.action}")
+        lines += ["", "Checks, as far as this file alone allows:"]
+    for finding in findings:
+        lines.append(f"  {finding.code} {finding.state:8} {finding.title}: {finding.finding}")
+        if finding.action and finding.state in ("failed", "doubtful"):
+            lines.append(f"  {'':15} what to do: {finding.action}")
+    return lines
+
+
+def _input(row: dict[str, Any]) -> str:
+    told = (f"{key.lower()} {_short(value)}" for key, value in row.items() if key != "NAME")
+    return f"  {row.get('NAME', '')}: {', '.join(told)}"
 
 
 def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value) or "none"
-
-
-def _lines(*pairs: tuple[str, str | None]) -> None:
-    for label, text in pairs:
-        if text:
-            click.echo(f"  {label + ':':<12} {text}")

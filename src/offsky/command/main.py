@@ -17,6 +17,7 @@ import click
 from offsky.command.exposures import average, subtract
 from offsky.command.inspect import inspect
 from offsky.command.programmes import plan, run
+from offsky.command.report import report
 from offsky.command.shared import PATH, one_line_errors
 from offsky.command.streams import complain, open_streams
 from offsky.stopping import Stopped, status_of, stop_by_signals
@@ -59,7 +60,8 @@ def cli() -> None:
 @click.command()
 @click.argument("directory", type=PATH, default="offsky-demo")
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier demo.")
-def demo(directory: Path, overwrite: bool) -> None:
+@click.option("--report", is_flag=True, help="Also write a page that shows the result.")
+def demo(directory: Path, overwrite: bool, report: bool) -> None:
     """Simulate a few exposures in DIRECTORY and subtract their background.
 
     \b
@@ -69,10 +71,10 @@ def demo(directory: Path, overwrite: bool) -> None:
     from offsky.command.demo import run_demo
 
     with one_line_errors():
-        run_demo(directory, overwrite=overwrite, echo=click.echo)
+        run_demo(directory, overwrite=overwrite, report=report, echo=click.echo)
 
 
-for _command in (subtract, average, plan, run, inspect, demo):
+for _command in (subtract, average, plan, run, inspect, report, demo):
     cli.add_command(_command)
 
 

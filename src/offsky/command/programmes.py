@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offsky.command.options import take_options
-from offsky.command.shared import PATH, averaging_options, by_name_only, one_line_errors
+from offsky.command.shared import (
+    PATH,
+    averaging_options,
+    by_name_only,
+    one_line_errors,
+    report_option,
+    report_place,
+)
 from offsky.command.streams import Printer, complain, one_line
 
 if TYPE_CHECKING:
@@ -155,6 +162,7 @@ def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: An
     is_flag=True,
     help="Also write the average of each product, as <root>_combinedbackground.fits.",
 )
+@report_option
 @rule_options
 @worker_options
 @averaging_options
@@ -163,6 +171,7 @@ def run(
     output: Path,
     checksum: bool,
     save_combined: bool,
+    report: str | None,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -192,6 +201,7 @@ def run(
                 overwrite=how["overwrite"],
                 checksum=checksum,
                 save_combined=save_combined,
+                report=_report_folder(report, output),
                 on_outcome=tell,
             )
         say = Printer()
@@ -201,7 +211,20 @@ def run(
             from offsky.command.tables import print_summary
 
             say.run(lambda: print_summary(summary, output))
+            if report is not None:
+                say(f"report: {(_report_folder(report, output) or output) / 'index.html'}")
     say.end(int(summary.count(FAILED) > 0))
+
+
+def _report_folder(report: str | None, output: Path) -> Path | None:
+    """Return the folder of the pages; None for no pages."""
+    place = report_place(report)
+    if place is False:
+        return None
+    folder = output if place is True else Path(place)
+    if folder.suffix.lower() in (".html", ".htm"):
+        raise click.UsageError(f"{folder}: one page cannot show several products; name a folder")
+    return folder
 
 
 def _version() -> str:
@@ -245,7 +268,7 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
 def _refuse_planning_options(how: dict[str, Any]) -> None:
     """Raise where an option was given that the plan has settled already."""
     at_run = {"overwrite", "threads", "workers", "dask", "memory", "checksum", "output"}
-    at_run |= {"as_json", "save_combined"}
+    at_run |= {"as_json", "save_combined", "report"}
     ctx = click.get_current_context()
     source = click.core.ParameterSource.COMMANDLINE
     for parameter in ctx.command.params:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 
+# Where `--report` has no path.
+_BESIDE = ""
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -81,6 +84,37 @@ def averaging_options(
     for option in reversed(options):
         command = option(command)
     return pixel_options(command, subtracts=subtracts)
+
+
+def report_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--report [PATH]``."""
+    return click.option(
+        "--report",
+        is_flag=False,
+        flag_value=_BESIDE,
+        metavar="[PATH]",
+        callback=_report,
+        help="Also write a page that shows the product and tells what is doubtful: PATH.html, a "
+        "folder, or beside the product.",
+    )(command)
+
+
+def _report(ctx: Any, param: Any, given: str | None) -> str | None:
+    """Refuse a path that is an exposure: it was meant for an argument."""
+    if given is not None and given.lower().endswith((".fits", ".fits.gz", ".asdf", ".json")):
+        raise click.BadParameter(
+            f"{given!r} is no page and no folder; put --report last, or write --report=PAGE.html",
+            ctx,
+            param,
+        )
+    return given
+
+
+def report_place(given: str | None) -> Path | bool:
+    """Return where a report goes; True for beside the product, False for nowhere."""
+    if given is None:
+        return False
+    return True if given == _BESIDE else Path(given)
 
 
 def _masks(ctx: Any, param: Any, given: Sequence[str]) -> list[Path | None] | dict[str, Path]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offsky.engine.make import megabytes
+from offsky.engine.forecast import megabytes
 from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
 from offsky.programme.plan import Plan, PlannedProduct, balance
 from offsky.programme.run import Executor, Summary, limit_of_worker

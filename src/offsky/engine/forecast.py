@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from offsky.combine.blocks import block_rows
-from offsky.engine.passes import Pass, Recipe
+from offsky.engine.passes import Facts, Pass, Recipe
 from offsky.measure.pairs import block_grid
 from offsky.measure.sources import STRIP_BYTES
 from offsky.options import Options
-from offsky.values.exposure import Wanted
+from offsky.outcome import counted
+from offsky.values.exposure import Exposure, Wanted
 
 # What a process holds before it reads pixels: the interpreter, NumPy, astropy's FITS.
 # Measured 62 to 75 MB with Python 3.11 to 3.13.
@@ -58,7 +59,18 @@ def wanted_planes(pass_: Pass, options: Options) -> Wanted:
     """Return which planes a pass reads."""
     propagates = options.errors == "propagate"
     saves = any(recipe.saves for recipe in pass_.recipes)
-    return Wanted(options.uses_errors or saves, propagates)
+    read = {facts.key for facts in pass_.exposures}
+    watches = any(
+        d.watched and d.target is not None and d.target.key in read
+        for r in pass_.recipes
+        for d in r.demands
+    )
+    return Wanted(options.uses_errors or saves or watches, propagates)
+
+
+def facts_of(exposure: Exposure, wanted: Wanted) -> Facts:
+    """Return what arranging and forecasting know of an open exposure."""
+    return Facts(exposure.same_as, exposure.shape, exposure.row_bytes(wanted), exposure.held_bytes)
 
 
 def forecast(
@@ -187,3 +199,17 @@ def _most_recipes(pass_: Pass) -> int:
     """Return how many averages one pass may make for the files that it writes to."""
     most = max((len(recipe.streamed) for recipe in pass_.recipes), default=0)
     return len(pass_.recipes) if most == 0 else _MOST_PRODUCTS // most
+
+
+def refusal(name: str, n_products: int, expected: Forecast, memory_bytes: int) -> str:
+    """Return why a pass is not begun: the memory that it needs."""
+    return (
+        f"{name}: {counted(n_products, 'product needs', 'products need')} "
+        f"{megabytes(expected.peak_bytes)} of memory at least, where {megabytes(memory_bytes)} "
+        "are allowed; allow more (--memory), or use fewer threads"
+    )
+
+
+def megabytes(n_bytes: int) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{n_bytes / 2**20:,.0f} MB"

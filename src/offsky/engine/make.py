@@ -5,17 +5,23 @@ from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from offsky.combine.whole import Finished, freeze
-from offsky.engine.forecast import EXPOSURE_BYTES, Forecast, forecast, wanted_planes
+from offsky.engine.forecast import (
+    EXPOSURE_BYTES,
+    Forecast,
+    facts_of,
+    forecast,
+    refusal,
+    wanted_planes,
+)
 from offsky.engine.inputs import Inputs, together
 from offsky.engine.look import look
 from offsky.engine.order import Limits, Order, Progress, Result
-from offsky.engine.passes import Demand, Facts, Member, Pass, arrange
+from offsky.engine.passes import Demand, Member, Pass, arrange
 from offsky.engine.prepared import Opened, Prepared
-from offsky.engine.product import Making
+from offsky.engine.product import Making, watch_members
 from offsky.engine.run import Averaging, PassRun
 from offsky.errors import ParameterError
 from offsky.options import Options
-from offsky.outcome import counted
 from offsky.selection.choose import check_target, choose_backgrounds
 from offsky.subtraction import TargetScale
 from offsky.values.average import ClippedMean
@@ -100,16 +106,14 @@ def _chosen(number: int, order: Order, inputs: Inputs, options: Options) -> Maki
     return Making(number, order, options, target, backgrounds, masks, selection)
 
 
-def facts_of(exposure: Exposure, wanted: Wanted) -> Facts:
-    """Return what arranging and forecasting know of an open exposure."""
-    return Facts(exposure.same_as, exposure.shape, exposure.row_bytes(wanted), exposure.held_bytes)
-
-
 def _demand(making: Making, options: Options) -> Demand:
     """Return what an order needs, for `arrange`."""
     saves = making.order.combined is not None
-    wanted = Wanted(options.uses_errors or saves, options.errors == "propagate")
     selection = making.selection
+    observers = making.order.observers
+    # An observer sees ERR of a target, which may be read as a background.
+    with_err = options.uses_errors or saves or bool(observers)
+    wanted = Wanted(with_err, options.errors == "propagate")
     if selection.frame is None:
         raise RuntimeError("backgrounds without a frame")
     members = tuple(
@@ -124,6 +128,7 @@ def _demand(making: Making, options: Options) -> Demand:
     held = 0
     if target is not None and product is not None:
         held = product.held_bytes(target, making.how)
+        held += sum(observer.held_bytes for observer in observers)
     return Demand(
         making.number,
         selection.frame,
@@ -133,6 +138,7 @@ def _demand(making: Making, options: Options) -> Demand:
         saves=saves,
         changes_errors=making.how.changes_errors,
         product_bytes=held,
+        watched=bool(observers),
     )
 
 
@@ -279,7 +285,16 @@ class _PassMaking:
             members[places[m.facts.key]].has_variances for m in recipe.members
         )
         streamed = [self._making[d.number] for d in recipe.demands if d.number in recipe.streamed]
-        return Averaging(recipe, prepared, streamed, self._options, has_variances=has_variances)
+        return Averaging(
+            recipe,
+            prepared,
+            streamed,
+            self._options,
+            has_variances=has_variances,
+            members=watch_members(
+                [self._making[d.number] for d in recipe.demands if d.watched], recipe.frame.ny
+            ),
+        )
 
     def _stop_unread(self, averaging: Averaging, broken: dict[Hashable, Exception]) -> None:
         """Stop products whose target could not be read: it is not tried again."""
@@ -375,17 +390,3 @@ def _fitted(target: Exposure, average: ClippedMean, options: Options) -> TargetS
         found.n_pixels,
     )
     return found
-
-
-def refusal(name: str, n_products: int, expected: Forecast, memory_bytes: int) -> str:
-    """Return why a pass is not begun: the memory that it needs."""
-    return (
-        f"{name}: {counted(n_products, 'product needs', 'products need')} "
-        f"{megabytes(expected.peak_bytes)} of memory at least, where {megabytes(memory_bytes)} "
-        "are allowed; allow more (--memory), or use fewer threads"
-    )
-
-
-def megabytes(n_bytes: int) -> str:
-    """Return a number of bytes as people read it."""
-    return f"{n_bytes / 2**20:,.0f} MB"

@@ -2,33 +2,80 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from offsky.effect import Run
 from offsky.io.writer import AverageProduct, Product
 from offsky.outcome import Outcome
-from offsky.selection.suitability import Policy
+from offsky.selection.suitability import Policy, Verdict
 from offsky.subtraction import TargetRows
 from offsky.values.average import ClippedMean
-from offsky.values.exposure import Rows
+from offsky.values.exposure import Exposure, Rows
+
+if TYPE_CHECKING:
+    from offsky.measure.members import Members
 
 Progress = Callable[[int, int], None]
 """Called with the number of rows just done and that of all."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Watched:
+    """What an observer is told of a product before its rows go by.
+
+    Attributes
+    ----------
+    target : Exposure
+        The exposure that is subtracted from.
+    backgrounds : sequence of Exposure
+        All that were given.
+    verdicts : sequence of Verdict
+        One on each of them.
+    run : Run or None
+        What decides which options have no effect.
+    given_target, given_backgrounds, given_masks
+        What the order names.
+    """
+
+    target: Exposure
+    backgrounds: Sequence[Exposure]
+    verdicts: Sequence[Verdict]
+    run: Run | None
+    given_target: Any
+    given_backgrounds: Sequence[Any]
+    given_masks: Sequence[Any]
+
+
 class Observer(Protocol):
-    """Sees rows go by: a picture for a report, a check."""
+    """Sees rows go by: a picture for a report, a check.
+
+    Rows come in any order and from several threads; all are valid until a method returns.
+    """
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes while a product is made."""
+
+    def begin(self, watched: Watched) -> None:
+        """Prepare for a product."""
 
     def see(
-        self,
-        first: int,
-        last: int,
-        target: Rows | None,
-        average: ClippedMean,
-        product: TargetRows,
+        self, first: int, last: int, target: Rows, average: ClippedMean, product: TargetRows
     ) -> None:
-        """Look at rows [first, last) of one product; all are valid until it returns.
+        """Look at rows [first, last) of the target, what is subtracted, and the product."""
 
-        Rows come in any order and from several threads.
+    def finish(self, outcome: Outcome, product: Path, members: "Members | None") -> None:
+        """Do what is to be done once the product is there.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            What was used and rejected.
+        product : Path
+            The file.
+        members : Members or None
+            What was seen of the backgrounds; None where nothing was averaged.
         """
 
 

@@ -83,6 +83,8 @@ class Demand:
         Whether ERR and variances of the target change.
     product_bytes : int
         Memory that the product takes until it is written; 0 where it is written by rows.
+    watched : bool
+        Whether somebody observes its rows, ERR of the target included.
     """
 
     number: int
@@ -93,6 +95,7 @@ class Demand:
     saves: bool = False
     changes_errors: bool = False
     product_bytes: int = 0
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,26 +6,41 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from threading import Lock
+from pathlib import Path
+from threading import Lock, local
+from typing import TYPE_CHECKING, Any
 
 from offsky.combine.whole import Finished, rows_of
-from offsky.engine.order import Order, Result
+from offsky.engine.order import Order, Result, Watched
 from offsky.io.average_product import FileAverage
 from offsky.io.cards import Provenance, average_metadata, input_records
 from offsky.io.mask import UserMask
 from offsky.io.product import FileProduct
 from offsky.io.writer import Publication, SavedAverage, Writer
 from offsky.options import Options
-from offsky.outcome import completed, skipped
+from offsky.outcome import Outcome, completed, skipped
 from offsky.selection.choose import Selection
 from offsky.subtraction import PLAIN, Subtraction, TargetScale, scaled
 from offsky.values.average import ClippedMean
-from offsky.values.exposure import Exposure, Rows
+from offsky.values.exposure import Exposure, Rows, Scratch, Wanted
+
+if TYPE_CHECKING:
+    from offsky.measure.members import Members
 
 log = logging.getLogger(__name__)
 
 # Rows of a target that are subtracted from at a time, once the average is whole.
 _ROWS = 64
+
+
+class _Own(local):
+    """Memory of each thread for rows of a target that observers see."""
+
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+
+
+_own = _Own()
 
 
 class Making:
@@ -52,6 +67,8 @@ class Making:
     ----------
     error : Exception or None
         What stopped it.
+    members : Members or None
+        What was seen of the backgrounds, where the product is observed.
     """
 
     def __init__(
@@ -70,11 +87,13 @@ class Making:
         self.target = target
         self.selection = selection
         self.used = [backgrounds[i] for i in selection.used]
+        self._backgrounds = backgrounds
         self.masks = [masks[i] for i in selection.used]
         self.how = Subtraction.of(options)
         self.error: Exception | None = None
         self.scale = _given_scale(options)
         self.predicted_bytes = 0
+        self.members: Members | None = None
         self._writer: Writer | None = None
         # Two renames are never one: who is killed between them leaves two files of two runs.
         in_files = isinstance(order.product, FileProduct) and isinstance(
@@ -110,6 +129,8 @@ class Making:
         """Begin to write the product."""
         if self.order.product is not None and self.target is not None:
             self._writer = self.order.product.begin(self.target, self.how, self.provenance)
+            for observer in self.order.observers:
+                observer.begin(self._watched())
 
     def copy_rest(self) -> None:
         """Copy what the subtraction does not change; keep an error for the end."""
@@ -126,14 +147,53 @@ class Making:
 
         def work() -> None:
             level = average if self.scale.factor == 1 else scaled(average, self.scale.factor)
-            done = writer.subtract(first, last, level, rows)
+            seen = self._seen_rows(first, last, rows)
+            done = writer.subtract(first, last, level, rows if seen is None else seen)
             with self._lock:
                 self._n_err_unknown += done.n_err_unknown
                 self._n_no_value += done.n_no_value
-            for observer in self.order.observers:
-                observer.see(first, last, rows, average, done.rows)
+            if seen is not None:
+                for observer in self.order.observers:
+                    observer.see(first, last, seen, level, done.rows)
 
         self._guarded(work)
+
+    def _seen_rows(self, first: int, last: int, rows: Rows | None) -> Rows | None:
+        """Return rows of the target for observers, ERR included; None without observers.
+
+        Those that the pass has not read are read here, and then not by the writer.
+        """
+        if not self.order.observers or self.target is None:
+            return None
+        if rows is not None and (rows.err is not None or "ERR" in self.target.missing):
+            return rows
+        scratch = _own.scratch
+        scratch.clear()
+        return self.target.read_rows(first, last, scratch, Wanted(True, self.how.propagate))
+
+    def _watched(self) -> Watched:
+        if self.target is None:
+            raise RuntimeError("an observer of an average alone")
+        return Watched(
+            target=self.target,
+            backgrounds=self._backgrounds,
+            verdicts=self.selection.verdicts,
+            run=self.selection.run,
+            given_target=self.order.target,
+            given_backgrounds=self.order.backgrounds,
+            given_masks=self.order.masks,
+        )
+
+    def _tell_observers(self, outcome: Outcome, product: Any) -> None:
+        """Let observers finish; the product is there, whatever becomes of their work."""
+        if not hasattr(product, "__fspath__"):
+            return
+        for observer in self.order.observers:
+            try:
+                observer.finish(outcome, Path(product), self.members)
+            except Exception as error:
+                log.warning("%s: no report: %s", product, error)
+                log.debug("the report failed", exc_info=error)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -194,6 +254,7 @@ class Making:
             scale=None if self.target is None else self.scale,
             predicted_bytes=self.predicted_bytes,
         )
+        self._tell_observers(outcome, product)
         return Result(self.order, outcome, product=product, combined=saved)
 
     def covers_nothing(self, finished: Finished) -> bool:
@@ -245,6 +306,9 @@ class Making:
         outcome = skipped(
             self.target.name, dropped, _named(product), elapsed, self.options, reason
         )
+        for observer in self.order.observers:
+            observer.begin(self._watched())
+        self._tell_observers(outcome, product)
         return Result(self.order, outcome, product=product)
 
     def failed(self, error: Exception) -> Result:
@@ -289,6 +353,19 @@ class Making:
     def _unit(self) -> str | None:
         unit = None if self.target is None else self.target.metadata.unit
         return unit or self.used[0].metadata.unit
+
+
+def watch_members(watched: Sequence[Making], n_rows: int) -> "Members | None":
+    """Return where to gather what backgrounds show, for products that are observed."""
+    if not watched:
+        return None
+    # What only an option needs is imported there.
+    from offsky.measure.members import Members
+
+    members = Members(n_rows)
+    for making in watched:
+        making.members = members
+    return members
 
 
 def _why_nothing(finished: Finished) -> str:

@@ -3,9 +3,11 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock, local
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from offsky.arrays import Array
 from offsky.combine.blocks import each_block
 from offsky.combine.images import Image, absent_image, combine_images, make_image
 from offsky.combine.whole import Assembly, Finished
@@ -19,6 +21,9 @@ from offsky.values.average import ClippedMean
 from offsky.values.exposure import Rows, Scratch, Wanted, part_of
 from offsky.values.mask import PackedMask
 from offsky.values.window import Window
+
+if TYPE_CHECKING:
+    from offsky.measure.members import Members
 
 
 class Averaging:
@@ -36,6 +41,8 @@ class Averaging:
         How it is made.
     has_variances : bool
         Whether all of its exposures have VAR_POISSON and VAR_RNOISE.
+    members : Members or None
+        Where to gather what rows of the backgrounds show; None where nobody observes.
     """
 
     def __init__(
@@ -46,12 +53,14 @@ class Averaging:
         options: Options,
         *,
         has_variances: bool,
+        members: "Members | None" = None,
     ) -> None:
         propagates = options.errors == "propagate"
         kept = recipe.kept(propagates=propagates)
         self.recipe = recipe
         self.prepared = prepared
         self.products = products
+        self.members = members
         self.error = prepared.error
         self.errors = options.uses_errors or (kept.errors and kept.whole)
         self.variances = propagates and has_variances
@@ -83,6 +92,19 @@ class Averaging:
         )
         self._assembly.add(average)
         return average
+
+    def flags_if_kept(self, images: Sequence[Image]) -> Array | None:
+        """Return the flags of the average of some rows, if only those of kept samples counted."""
+        if self._options.dq != "or":
+            return None
+        average = combine_images(
+            [_without_variances(image) for image in images],
+            self._options.changed(dq="kept", bad_fraction=None),
+            weights=self.prepared.weights,
+            adjustments=self.prepared.adjustments,
+            errors=self._options.uses_errors,
+        )
+        return average.dq
 
     def finish(self) -> Finished:
         """Return the average; all of its rows are made."""
@@ -262,6 +284,8 @@ class _Block:
             images.append(self._images[place])
         _own.average.clear()
         average = averaging.average(*frame_rows, images, _own.average)
+        if averaging.members is not None:
+            averaging.members.see(*frame_rows, images, averaging.flags_if_kept)
         for product in averaging.products:
             failure = self._run.broken.get(product.target_key)
             if failure is not None:

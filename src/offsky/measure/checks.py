@@ -1,6 +1,6 @@
 """The checks of a product: pure functions of what was kept while its rows went by.
 
-Each returns a `Finding` with a stable code; docs/report.md has a paragraph on each.
+Each returns a `Finding` with a stable code; docs/checks.md has a paragraph on each.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from offsky.engine.make import make
 from offsky.engine.order import Limits, Order, Progress, Result
@@ -17,10 +17,14 @@ from offsky.io.parts import run_of
 from offsky.io.product import FileProduct
 from offsky.options import Options
 from offsky.outcome import COMPLETE, FAILED, ProductOutcome
-from offsky.programme.journal import Journal, fingerprint
+from offsky.programme.journal import Journal, fingerprint, sha256
 from offsky.programme.plan import PlannedProduct
 from offsky.selection.examined import dropped_files
 from offsky.selection.suitability import Policy
+
+if TYPE_CHECKING:
+    from offsky.engine.order import Observer
+    from offsky.reporting.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,8 @@ class GroupJob:
         Tell by content whether inputs have changed.
     save_combined : bool
         Also write the average of each product.
+    report : str or None
+        Folder for a page on each product; None for no pages.
     """
 
     products: tuple[PlannedProduct, ...]
@@ -60,6 +66,7 @@ class GroupJob:
     overwrite: bool = False
     checksum: bool = False
     save_combined: bool = False
+    report: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,7 @@ def make_group(
             product = _Product(planned, job, journal)
             kept = product.kept()
             if kept is not None:
+                product.add_page()
                 yield kept
                 continue
             order = product.order()
@@ -270,6 +278,39 @@ class _Product:
             details=found,
         )
 
+    def add_page(self) -> None:
+        """Write the page of a product that an earlier run made, where it is not there."""
+        place = self._place()
+        if place is None or place.of(self._output).exists():
+            return
+        from offsky.reporting.existing import report_products
+
+        try:
+            report_products([self._output], place, [Path(self.planned.target).parent])
+        except OffskyError as error:
+            log.warning("%s: no report: %s", self.planned.output, error)
+
+    def _place(self) -> "Place | None":
+        """Return where the page goes; None where none is wanted."""
+        if self._job.report is None:
+            return None
+        # What only an option needs is imported there.
+        from offsky.reporting.place import Place
+
+        folder = Path(self._job.report)
+        return Place(folder=folder, overwrite=self._job.overwrite, thumbnails=True)
+
+    def _observers(self) -> "tuple[Observer, ...]":
+        place = self._place()
+        if place is None:
+            return ()
+        from offsky.reporting.observed import PageObserver
+
+        place.check(self._output)
+        inputs = dict.fromkeys((self.planned.target, *self.planned.backgrounds))
+        checksums = [(path, sha256(Path(path))) for path in inputs] if self._job.checksum else []
+        return (PageObserver(place, checksums),)
+
     def _has_average(self, status: object) -> bool:
         """Whether the average that is wanted is there."""
         if not self._job.save_combined or status != "COMPLETE":
@@ -290,6 +331,7 @@ class _Product:
         product = FileProduct(self._output, overwrite=replace_product and self._output.exists())
         # Before anything is noted: what may not be replaced is no business of the journal.
         product.check([Path(path) for path in (*self.planned.inputs, *self.planned.mask_files)])
+        observers = self._observers()
         self._journal.begin(
             self.planned.output, average=self._combined if combined is not None else None
         )
@@ -301,6 +343,7 @@ class _Product:
             combined=combined,
             masks=tuple(None if m is None else Path(m) for m in self.planned.masks),
             policy=Policy(force=self.planned.force),
+            observers=observers,
         )
 
     def outcome(self, result: Result) -> ProductOutcome:
@@ -310,7 +353,10 @@ class _Product:
             kept = self.kept() if isinstance(result.error, OutputExistsError) else None
             return failed(self.planned, result.error) if kept is None else kept
         outcome = result.succeeded()
-        outcome = replace(outcome, dropped=(*_dropped(self.planned), *outcome.dropped))
+        pages = [getattr(each, "page", None) for each in result.order.observers]
+        page = str(pages[0]) if pages and pages[0] is not None else None
+        dropped = (*_dropped(self.planned), *outcome.dropped)
+        outcome = replace(outcome, dropped=dropped, report=page)
         details = outcome.as_dict()
         self._journal.finish(
             self.planned.output, details, inputs=self._mark, checksum=self._checksum

@@ -68,6 +68,12 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
+def sha256(path: Path) -> str:
+    """Return a file's checksum; once for all products of a process that use it."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, n_bytes: int, modified_ns: int) -> str:
     """Return a file's checksum; once for all products of a process that use it."""

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from offsky.engine.make import megabytes
+from offsky.engine.forecast import megabytes
 from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.outcome import (
     COMPLETE,
@@ -95,6 +95,7 @@ def run_programme(
     overwrite: bool = False,
     checksum: bool = False,
     save_combined: bool = False,
+    report: Path | None = None,
     on_outcome: Callable[[ProductOutcome], None] | None = None,
 ) -> Summary:
     """Make the products of a plan that are missing or whose inputs have changed.
@@ -115,6 +116,8 @@ def run_programme(
         Tell by content, not by size and time, whether inputs have changed.
     save_combined : bool
         Also write the average of each product, as ``<root>_combinedbackground.fits``.
+    report : Path or None
+        Folder for a page on each product and an index of them; None for no pages.
     on_outcome : callable or None
         Called with every outcome as it comes.
 
@@ -139,6 +142,7 @@ def run_programme(
         overwrite=overwrite,
         checksum=checksum,
         save_combined=save_combined,
+        report=report,
     )
     journal = Journal(folder)
     outcomes: dict[str, ProductOutcome] = {}
@@ -149,6 +153,8 @@ def run_programme(
             on_outcome(outcome)
 
     with journal.locked():
+        if report is not None:
+            _make_folder(report)
         try:
             journal.sweep(product.output for product in plan.products)
             for path in changed_since(plan):
@@ -186,7 +192,20 @@ def run_programme(
                 raise
             # There is something else to tell.
             log.warning("%s", error)
+        if report is not None:
+            from offsky.reporting.indexing import write_index_of_run
+
+            write_index_of_run(report, products, folder.resolve().name)
     return summary
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be made ({error.strerror}); choose another folder"
+        ) from error
 
 
 def _write_summary(summary: Summary, folder: Path) -> None:
@@ -241,6 +260,7 @@ def group_jobs(
     overwrite: bool = False,
     checksum: bool = False,
     save_combined: bool = False,
+    report: Path | None = None,
 ) -> list[GroupJob]:
     """Return what there is to do, group by group, the largest first.
 
@@ -248,7 +268,7 @@ def group_jobs(
     ----------
     memory_bytes : int or None
         Limit for one worker.
-    plan, folder, executor, overwrite, checksum, save_combined
+    plan, folder, executor, overwrite, checksum, save_combined, report
         As for `run_programme`.
 
     Raises
@@ -283,6 +303,7 @@ def group_jobs(
                 overwrite=overwrite,
                 checksum=checksum,
                 save_combined=save_combined,
+                report=None if report is None else str(report.absolute()),
             )
         )
     return jobs

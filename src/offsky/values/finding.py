@@ -17,7 +17,7 @@ class Finding:
     Attributes
     ----------
     code : str
-        Stable name of the check, such as "OFF104"; docs/report.md explains it.
+        Stable name of the check, such as "OFF104"; docs/checks.md explains it.
     title : str
         What is checked, in a few words.
     state : str
