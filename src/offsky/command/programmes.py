@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
     from offsky.outcome import ProductOutcome
     from offsky.programme.plan import Plan
     from offsky.programme.run import Executor
+
+
+class _Separation(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+    """An angle in arcsec, or as in 1.5fwhm."""
+
+    name = "separation"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return float(value)
+        except ValueError:
+            # What is no such text is told by the pairing.
+            return str(value)
 
 
 def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,9 +80,27 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--min-separation",
-            type=float,
-            metavar="ARCSEC",
-            help="Leave out backgrounds pointed closer to the target than this.",
+            type=_Separation(),
+            metavar="ARCSEC|Xfwhm",
+            help="Leave out backgrounds pointed closer to the target than this: arcsec, or as in "
+            "1.5fwhm widths of a point source in its filter.",
+        ),
+        click.option(
+            "--group-by",
+            metavar="[+]KEY,...",
+            help="Keywords that the exposures of a nod or dither pattern have in common, in place "
+            "of programme, observation and visit group; beside them with a plus sign.",
+        ),
+        click.option(
+            "--pair",
+            is_flag=True,
+            help="One background for each target: the k-th in time at one of two positions with "
+            "the k-th at the other, or the k-th target with the k-th dedicated background.",
+        ),
+        click.option(
+            "--match-readout",
+            is_flag=True,
+            help="Leave out backgrounds of another READPATT, NGROUPS or EFFINTTM.",
         ),
         click.option(
             "--suffix",
@@ -244,15 +276,7 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
             raise click.UsageError("a plan stands alone; give one plan, or inputs to plan")
         _refuse_planning_options(how)
         return given[0]
-    pairing = Pairing(
-        source=how["source"],
-        any_programme=how["any_programme"],
-        add_dedicated=how["add_dedicated"],
-        max_days=how["max_days"],
-        nearest=how["nearest"],
-        min_backgrounds=how["min_backgrounds"],
-        min_separation=how["min_separation"],
-    )
+    pairing = Pairing(**{each.name: how[each.name] for each in fields(Pairing)})
     return make_plan(
         inputs,
         pairing=pairing,

@@ -28,6 +28,7 @@ from offsky.programme.plan import (
 )
 from offsky.programme.plan_json import is_plan, plan_of
 from offsky.selection.choose import candidate_of
+from offsky.selection.close import warn_of_close
 from offsky.selection.examined import Examined, Paired
 from offsky.selection.limits import choose
 from offsky.selection.pairing import Pairing
@@ -126,10 +127,11 @@ def make_plan(
         exposures = _exposures(inputs, files, suffix, left_out)
         _refuse_two_stages(exposures)
         by_rule = choose_dedicated if pairing.source == "dedicated" else choose_others
-        drafts = [
-            (product_root(Path(paired.target)), paired)
-            for paired in by_rule(exposures, pairing, policy)
-        ]
+        found = by_rule(exposures, pairing, policy)
+        if pairing.source == "dithers":
+            for warning in warn_of_close({each.path: each for each in exposures}, found):
+                log.warning("%s", warning)
+        drafts = [(product_root(Path(paired.target)), paired) for paired in found]
         named = _paths_of(paired for _, paired in drafts)
         left_out += [
             (each.path, _why_left_out(each)) for each in exposures if each.path not in named

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from offsky.errors import ExposureMismatchError
+from offsky.errors import ExposureMismatchError, ParameterError
 from offsky.selection.apart import days_between, separation
 from offsky.selection.examined import Dropped, Examined, Paired, dropped_files
-from offsky.selection.pairing import Pairing
+from offsky.selection.pairing import Pairing, in_arcsec_or_fwhm
 from offsky.selection.precedents import Precedents
+from offsky.selection.readout import match_readout
 from offsky.selection.suitability import Judgement, Policy, judge
+from offsky.values.fwhm import point_fwhm
 
 SUBTRACTED = "its background has been subtracted already (S_BKDSUB is COMPLETE)"
 
@@ -22,6 +24,7 @@ def choose(
     none: str = "no backgrounds",
     as_written: bool = False,
     dropped: Sequence[Dropped] = (),
+    afterwards: Sequence[Dropped] = (),
     among: tuple[str, ...] | None = None,
     precedents: Precedents | None = None,
 ) -> Paired:
@@ -44,6 +47,8 @@ def choose(
         single run, and not to be left out quietly.
     dropped : sequence of Dropped
         What a rule has left out of `backgrounds`.
+    afterwards : sequence of Dropped
+        More of them, true of whatever has no other reason.
     among : tuple of str or None
         The paths of all backgrounds and more, as of `Dropped`; None for those of `backgrounds`.
     precedents : Precedents or None
@@ -61,6 +66,9 @@ def choose(
     left_out = list(dropped)
     if among is None:
         among = tuple(each.path for each in backgrounds)
+    if pairing.match_readout:
+        backgrounds, otherwise = match_readout(target, backgrounds)
+        left_out += _by_reason(otherwise)
     beyond = Beyond(pairing)
     kept = beyond.sort_out(target, backgrounds) if pairing.has_limits else backgrounds
     problem = None
@@ -75,6 +83,7 @@ def choose(
         kept = beyond.nearest(target, kept)
     if beyond.reasons:
         left_out.append(Dropped("; ".join(beyond.reasons), among))
+    left_out += afterwards
     paired = Paired(target.path, tuple(each.path for each in kept), tuple(left_out), None, problem)
     if len(kept) < pairing.least and problem is None:
         return replace(paired, skipped=_too_few(paired, pairing.least, none))
@@ -130,12 +139,12 @@ class Beyond:
                 days_away = f"{_range(far)} day{'' if _range(far) == '1' else 's'}"
                 self.reasons.append(f"{days_away} from the target, more than {pairing.max_days:g}")
                 kept = [b for b, d in zip(kept, days, strict=True) if d <= pairing.max_days]
-        if pairing.min_separation is not None:
-            least = pairing.min_separation
+        least, limit = _least_separation(target, pairing)
+        if least is not None:
             arcsec = [separation(target, each) for each in kept]
             near = [each for each in arcsec if each < least]
             if near:
-                self.reasons.append(f'{_range(near)}" from the target, less than {least:g}"')
+                self.reasons.append(f'{_range(near)}" from the target, less than {limit}')
                 kept = [b for b, s in zip(kept, arcsec, strict=True) if s >= least]
         return kept
 
@@ -149,6 +158,21 @@ class Beyond:
         near = set(sorted(backgrounds, key=days.__getitem__)[:wanted])
         self.reasons.append(f"not among the {wanted} nearest in time")
         return [each for each in backgrounds if each in near]
+
+
+def _least_separation(target: Examined, pairing: Pairing) -> tuple[float | None, str]:
+    """Return the least separation in arcsec, and in words."""
+    arcsec, in_fwhm = in_arcsec_or_fwhm(pairing.min_separation)
+    if in_fwhm is None:
+        return arcsec, f'{arcsec or 0:g}"'
+    m = target.metadata
+    fwhm = point_fwhm(m)
+    if fwhm is None:
+        raise ParameterError(
+            f"{target.name}: no width of a point source is known for its filter (FILTER "
+            f"{m.filter or 'not given'}); give --min-separation in arcsec"
+        )
+    return in_fwhm * fwhm, f'{in_fwhm:g} FWHM ({in_fwhm * fwhm:.3g}")'
 
 
 def _range(values: Sequence[float]) -> str:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from offsky.selection.alike import ByConfiguration
 from offsky.selection.examined import Dropped, Examined, Paired, Pool
 from offsky.selection.limits import choose
 from offsky.selection.nods import excluded_nods, mode_of, nod_of, why_none
 from offsky.selection.pairing import Pairing
+from offsky.selection.pairs import Partner, partners, partners_of_positions
 from offsky.selection.patterns import Grouping, find_patterns
 from offsky.selection.precedents import Precedents
 from offsky.selection.suitability import Policy
@@ -37,22 +40,48 @@ def choose_dedicated(
     """
     dedicated = find_dedicated(exposures, pairing)
     targets = [each for each in exposures if is_target(each)]
+    pools = [dedicated.like(target) for target in targets]
+    paired = _paired_with_dedicated(targets, pools) if pairing.pair else {}
     precedents = Precedents(policy)
-    found = []
-    for target in targets:
-        pool = dedicated.like(target)
-        found.append(
-            choose(
-                target,
-                pool.members,
-                pairing,
-                policy,
-                none="no dedicated background (BKGDTARG) of its programme and configuration",
-                among=pool.paths,
-                precedents=precedents,
-            )
+    return [
+        choose(
+            target,
+            **_candidates(pool.members, pool, paired.get(target.path)),
+            pairing=pairing,
+            policy=policy,
+            none="no dedicated background (BKGDTARG) of its programme and configuration",
+            precedents=precedents,
         )
+        for target, pool in zip(targets, pools, strict=True)
+    ]
+
+
+def _paired_with_dedicated(
+    targets: Sequence[Examined], pools: Sequence[Pool]
+) -> dict[str, Partner]:
+    """Pair the targets that could have the same backgrounds with these."""
+    of_pool: dict[int, tuple[Pool, list[Examined]]] = {}
+    for target, pool in zip(targets, pools, strict=True):
+        of_pool.setdefault(id(pool), (pool, []))[1].append(target)
+    found: dict[str, Partner] = {}
+    for pool, members in of_pool.values():
+        of_targets = partners(members, pool.members)
+        found.update({each.path: of_targets[each.path] for each in members})
     return found
+
+
+def _candidates(
+    members: Sequence[Examined], pool: Pool, partner: Partner | None
+) -> dict[str, Any]:
+    """Return what `choose` chooses among: `members` of a pool, or the target's partner only."""
+    if partner is None:
+        return {"backgrounds": members, "among": pool.paths}
+    if isinstance(partner, str):
+        kept, why = [], partner
+    else:
+        kept, why = [partner], f"paired with {partner.name} (--pair)"
+    among = tuple(each.path for each in kept)
+    return {"backgrounds": kept, "among": among, "afterwards": (Dropped(why, pool.paths),)}
 
 
 def is_target(exposure: Examined) -> bool:
@@ -88,11 +117,15 @@ def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Polic
     """
     targets = [each for each in exposures if is_target(each)]
     nods = pairing.source == "nods"
-    patterns, numbers = find_patterns(targets, _nods if nods else _dithers)
+    patterns, numbers = find_patterns(targets, partial(_nods if nods else _dithers, pairing))
     if pairing.add_dedicated:
         dedicated = find_dedicated(exposures, pairing)
         patterns = [_with(pattern, dedicated.like(pattern.members[0])) for pattern in patterns]
     exclusions: Callable[[Examined, Pool], Iterator[Dropped]] = _same_nod if nods else _no_others
+    paired: dict[str, Partner] = {}
+    if pairing.pair:
+        for pattern in patterns:
+            paired |= partners_of_positions(pattern.members, lambda each: nod_of(each.metadata))
     precedents = Precedents(policy)
     found = []
     for target, number in zip(targets, numbers, strict=True):
@@ -102,30 +135,35 @@ def choose_others(exposures: Sequence[Examined], pairing: Pairing, policy: Polic
         pattern = patterns[number]
         dropped = [*_own_segments(target, pattern), *exclusions(target, pattern)]
         gone = {target.path, *(path for entry in dropped for path in entry.among)}
-        paired = choose(
+        others = [each for each in pattern.members if each.path not in gone]
+        choice = choose(
             target,
-            [each for each in pattern.members if each.path not in gone],
-            pairing,
-            policy,
+            **_candidates(others, pattern, paired.get(target.path)),
+            pairing=pairing,
+            policy=policy,
             none="alone in its pattern",
             dropped=dropped,
-            among=pattern.paths,
             precedents=precedents,
         )
-        found.append(replace(paired, pattern=number))
+        found.append(replace(choice, pattern=number))
     return found
 
 
-def _nods(m: Metadata) -> Grouping | str:
+def _nods(pairing: Pairing, m: Metadata) -> Grouping | str:
     """Return what the nods of an exposure have in common, or why it has none."""
     why, mode = why_none(m), mode_of(m)
     if why is not None or mode is None:
         return str(why)
-    return Grouping((*_PROGRAMME, *mode.groups), ("exp_type", *mode.agree))
+    return _grouping(pairing, (*_PROGRAMME, *mode.groups), ("exp_type", *mode.agree))
 
 
-def _dithers(m: Metadata) -> Grouping:
-    return Grouping((*_PROGRAMME, "visit_group"))
+def _dithers(pairing: Pairing, m: Metadata) -> Grouping:
+    return _grouping(pairing, (*_PROGRAMME, "visit_group"), ())
+
+
+def _grouping(pairing: Pairing, usual: tuple[str, ...], agree: tuple[str, ...]) -> Grouping:
+    adds, wanted = pairing.grouping
+    return Grouping((*usual, *wanted) if adds else wanted, agree)
 
 
 def _with(pattern: Pool, dedicated: Pool) -> Pool:
