@@ -57,7 +57,7 @@ def grown(x: np.ndarray, s: np.ndarray, kept: np.ndarray, above: float, passes: 
     """
     n = len(x)
     for _ in range(passes):
-        before = kept.copy()
+        before, kept = kept, kept.copy()
         for i, row, column in np.argwhere(before):
             rows = slice(max(row - 1, 0), row + 2)
             columns = slice(max(column - 1, 0), column + 2)
@@ -69,6 +69,5 @@ def grown(x: np.ndarray, s: np.ndarray, kept: np.ndarray, above: float, passes: 
             mean = sum(w * x[k, row, column] for w, k in zip(weights, there, strict=True))
             mean /= sum(weights)
             if x[i, row, column] > mean + above * s[i, row, column]:
-                kept = kept.copy()
                 kept[i, row, column] = False
     return kept
