@@ -52,8 +52,7 @@ METHODS: dict[str, Options] = {
     "error 4": Options(reject="error", sigma=4.0, min_keep=1),
     "error 5": Options(reject="error", sigma=5.0, min_keep=1),
     "error 3.5, keep 2": Options(reject="error", sigma=3.5, min_keep=2),
-    "error 3.5, keep 0": Options(reject="error", sigma=3.5, min_keep=0),
-    "error 3.5, mean": Options(reject="error", sigma=3.5, min_keep=1, center="mean"),
+    "error 3.5 / 4.5": Options(reject="error", sigma=3.5, sigma_lower=4.5, min_keep=1),
     "profile offsky": PROFILES["offsky"].changed(errors="none", uncovered="keep", level="none"),
 }
 

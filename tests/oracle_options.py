@@ -9,23 +9,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, sqrt
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.stats import sigma_clip
+from oracle_rejection import kept_of_pixel as kept_by_the_others
 
 from offsky.options import Options
 
+# Decisions nearer to a tie than this are those of rounding.
+_A_TIE = 1e-9
 
-def kept_of_pixel(sci: Sequence[float], err: Sequence[float], options: Options) -> list[bool]:
+
+class Depth(NamedTuple):
+    """The typical ERR of an exposure, and how much the scatter of its samples is of ERR."""
+
+    typical: float = 1.0
+    ratio: float = 1.0
+
+
+def kept_of_pixel(
+    sci: Sequence[float],
+    err: Sequence[float],
+    options: Options,
+    depths: Sequence[Depth] | None = None,
+) -> list[bool]:
     """Tell which samples of one pixel are kept."""
     there = [i for i, value in enumerate(sci) if isfinite(value)]
     x = [float(sci[i]) for i in there]
-    kept = _kept_of_finite(x, [err[i] for i in there], options) if x else []
+    own = [Depth() if depths is None else depths[i] for i in there]
+    kept = _kept_of_finite(x, [err[i] for i in there], options, own) if x else []
     return [i in there and kept[there.index(i)] for i in range(len(sci))]
 
 
-def _kept_of_finite(x: list[float], err: list[float], options: Options) -> list[bool]:
+def _kept_of_finite(
+    x: list[float], err: list[float], options: Options, depths: list[Depth]
+) -> list[bool]:
     n = len(x)
     if options.reject == "none" or options.maxiters == 0:
         return [True] * n
@@ -41,12 +60,12 @@ def _kept_of_finite(x: list[float], err: list[float], options: Options) -> list[
     lower = options.sigma if options.sigma_lower is None else options.sigma_lower
     upper = options.sigma if options.sigma_upper is None else options.sigma_upper
     if options.reject == "error":
-        known = [e for e in err if isfinite(e) and e > 0]
-        if not known:
+        judged = _judged_by_error(err, depths)
+        if judged is None:
             return [True] * n
-        kept, last = _by_error(x, median(known), lower, upper, options)
-    else:
-        kept, last = _by_astropy(x, lower, upper, options)
+        chosen = kept_by_the_others(x, judged, lower, upper, options.min_keep, options.maxiters)
+        return [i in chosen for i in range(n)]
+    kept, last = _by_astropy(x, lower, upper, options)
     n_least = min(options.min_keep, n)
     if sum(kept) < n_least:
         # Of the lowest and the highest the farther is dropped, of two as far the higher; of
@@ -60,21 +79,37 @@ def _kept_of_finite(x: list[float], err: list[float], options: Options) -> list[
     return kept
 
 
-def _by_error(
-    x: list[float], error: float, lower: float, upper: float, options: Options
-) -> tuple[list[bool], list[float]]:
-    """Return what is inside the last bounds, and the samples these were found from."""
-    inside, n_passes = list(x), 0
-    while True:
-        n_passes += 1
-        centre = median(inside) if options.center == "median" else _mean(inside)
-        low, high = centre - lower * error, centre + upper * error
-        if len(set(x)) == 1:
-            low = high = x[0]
-        still = [value for value in inside if low <= value <= high]
-        if len(still) in (0, len(inside)) or n_passes == options.maxiters:
-            return [low <= value <= high for value in x], inside
-        inside = still
+def _judged_by_error(err: Sequence[float], depths: Sequence[Depth]) -> list[float] | None:
+    """Return the error that each sample of a pixel is judged by; None where no ERR is known."""
+    pairs = zip(err, depths, strict=True)
+    known = sorted(e / d.typical for e, d in pairs if isfinite(e) and e > 0)
+    if not known:
+        return None
+    if len(known) == 2:
+        known[1] = min(known[1], 2 * known[0])
+    return [median(known) * d.typical * d.ratio for d in depths]
+
+
+def without_ties(
+    sci: np.ndarray, err: np.ndarray, options: Options, depths: Sequence[Depth] | None = None
+) -> np.ndarray:
+    """Return samples (n, n_pixels) without the pixels in which rounding decides what is kept."""
+    if options.reject != "error" or options.maxiters == 0:
+        return sci
+    lower = options.sigma if options.sigma_lower is None else options.sigma_lower
+    upper = options.sigma if options.sigma_upper is None else options.sigma_upper
+    clear = sci.copy()
+    for p in range(sci.shape[1]):
+        there = [i for i, value in enumerate(sci[:, p]) if isfinite(value)]
+        own = [Depth() if depths is None else depths[i] for i in there]
+        s = _judged_by_error([float(err[i, p]) for i in there], own)
+        doubts: list[float] = []
+        if s is not None:
+            x = [float(sci[i, p]) for i in there]
+            kept_by_the_others(x, s, lower, upper, options.min_keep, options.maxiters, doubts)
+        if any(doubt < _A_TIE for doubt in doubts):
+            clear[:, p] = np.nan
+    return clear
 
 
 def _by_astropy(
@@ -137,6 +172,7 @@ def average_by_options(
     weights: Sequence[float],
     options: Options,
     median_factors: Sequence[float],
+    depths: Sequence[Depth] | None = None,
 ) -> Average:
     """Average (n, n_pixels), pixel by pixel."""
     n, n_pixels = sci.shape
@@ -151,7 +187,7 @@ def average_by_options(
         if options.dq != "or":
             x = [np.nan if f & options.bad_bits else v for v, f in zip(x, flags, strict=True)]
         errors = [float(value) for value in err[:, p].astype(np.float64)]
-        kept = kept_of_pixel(x, errors, options)
+        kept = kept_of_pixel(x, errors, options, depths)
         chosen = [i for i in range(n) if kept[i]]
         out.kept[:, p] = kept
         out.n_rejected += [isfinite(x[i]) and not kept[i] for i in range(n)]

@@ -17,25 +17,39 @@ def z_of_sample(x: list[float], s: list[float], kept: list[int], i: int) -> floa
     return (x[i] - mean) / sqrt(s[i] ** 2 + 1 / total)
 
 
-def kept_of_pixel(x: list[float], s: list[float], low: float, high: float) -> list[int]:
+def kept_of_pixel(
+    x: list[float],
+    s: list[float],
+    low: float,
+    high: float,
+    least: int = 1,
+    passes: int | None = None,
+    doubts: list[float] | None = None,
+) -> list[int]:
     """Return the samples of a pixel that are kept, the worst of the others rejected first.
 
     The worst is the one with the largest |z| in units of its own threshold; of equal ones
-    the higher sample goes. The last sample stays.
+    the higher sample goes, of equal samples the first. At least `least` samples stay, and the
+    last one always; at most `passes` go. How near to a tie each decision was is added to
+    `doubts`, relative: below some 1e-12 rounding decides.
     """
     kept = [i for i in range(len(x)) if np.isfinite(x[i])]
-    while len(kept) > 1:
+    while len(kept) > max(least, 1) and passes != 0 and len({x[i] for i in kept}) > 1:
         excess = []
         for i in kept:
             z = z_of_sample(x, s, kept, i)
-            excess.append((z / high if z > 0 else -z / low, x[i], i))
+            excess.append((z / high if z > 0 else -z / low, x[i], -i))
         worst = max(excess)
+        if doubts is not None:
+            others = [e[0] for e in excess if e[1] != worst[1] and len(kept) > 2]
+            doubts += [abs(worst[0] / other - 1) for other in (1.0, *others) if other > 0]
         # The two z of a pair are equal but for their sign: the higher one decides and goes.
         if len(kept) == 2:
             worst = max(excess, key=lambda e: e[1])
         if worst[0] <= 1:
             break
-        kept.remove(worst[2])
+        kept.remove(-worst[2])
+        passes = None if passes is None else passes - 1
     return kept
 
 

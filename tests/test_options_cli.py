@@ -37,6 +37,7 @@ SAID: dict[str, tuple[str, Any]] = {
     "reject": ("minmax", "minmax"),
     "sigma_lower": ("5", 5.0),
     "sigma_upper": ("2", 2.0),
+    "err_scale": ("measure", "measure"),
     "n_extremes": ("2", 2),
     "min_keep": ("2", 2),
     "center": ("mean", "mean"),
@@ -223,7 +224,10 @@ def test_the_header_names_the_profile_and_what_differs(exposures: Any, tmp_path:
     target, backgrounds = exposures(None, (None, 2, None, 3, None, None))
     output, combined = tmp_path / "o_bsub.fits", tmp_path / "target_combinedbackground.fits"
     others = [name for name in TOGETHER if name not in ("level", "mask_sources", "reject")]
-    for reject, idle in (("mad", {"n_extremes"}), ("minmax", {*LIMITS, "center"})):
+    for reject, idle in (
+        ("mad", {"n_extremes", "err_scale"}),
+        ("minmax", {*LIMITS, "center", "err_scale"}),
+    ):
         said = ["--reject", reject, *words(*others), "--save-combined", "--overwrite"]
         result = run("subtract", target, *backgrounds, "-o", output, *said)
         assert result.exit_code == 0, result.output

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle import same_bits
-from oracle_options import Average, average_by_options, kept_of_pixel
+from oracle_options import (
+    Average,
+    Depth,
+    average_by_options,
+    kept_of_pixel,
+    without_ties,
+)
 from strategies import FLOATS, KINDS, samples_of_kind
 
 from offsky import kernel as c_kernel
@@ -98,6 +104,7 @@ def with_engine(
     wide: bool = False,
     moved: bool = False,
     n_chunks: int = 1,
+    depths: np.ndarray | None = None,
 ) -> tuple[Averages, int, int]:
     """Call kernel or twin; `moved` brings exposures to other levels."""
     n, n_pixels = len(planes.sci), len(planes.sci[0])
@@ -119,9 +126,32 @@ def with_engine(
     counts = np.zeros(2, int)
     for first, last in pairwise(edges):
         counts += engine(
-            planes, None, offsets, scales, weighted, factors, rule_of(options), first, last, out
+            planes,
+            None,
+            offsets,
+            scales,
+            weighted,
+            depths,
+            factors,
+            rule_of(options),
+            first,
+            last,
+            out,
         )
     return out, int(counts[0]), int(counts[1])
+
+
+def depths_of(n: int, spread: float) -> list[Depth]:
+    """Return exposures of unequal depth, whose ERR is wrong by other factors."""
+    rng = np.random.default_rng(n)
+    return [Depth(float(np.exp(a)), float(np.exp(b))) for a, b in rng.normal(0.0, spread, (n, 2))]
+
+
+def numbers_of(depths: list[Depth]) -> np.ndarray:
+    """Return depths as the kernel takes them."""
+    return np.array(
+        [[1 / d.typical for d in depths], [1 / (d.typical * d.ratio) ** 2 for d in depths]]
+    )
 
 
 @pytest.fixture(params=["kernel", "twin"])
@@ -135,6 +165,7 @@ def average(request: pytest.FixtureRequest, kernel: Any) -> Any:
     drawn=inputs(),
     options=options_of_any_kind() | st.builds(Options, sigma=thresholds),
     wide=st.booleans(),
+    spread=st.sampled_from([0.0, 0.1, 1.0, 30.0]),
     missing=st.tuples(*[st.sampled_from(["nothing", "nothing", "all", "some"])] * 6),
     moved=st.booleans(),
     n_chunks=st.integers(1, 3),
@@ -144,12 +175,14 @@ def test_kernel_and_twin_agree_bit_for_bit(
     drawn: Any,
     options: Options,
     wide: bool,
+    spread: float,
     missing: tuple[str, ...],
     moved: bool,
     n_chunks: int,
 ) -> None:
     planes, weights = drawn
-    how: dict[str, Any] = {"wide": wide, "moved": moved}
+    depths = numbers_of(depths_of(len(weights), spread)) if spread else None
+    how: dict[str, Any] = {"wide": wide, "moved": moved, "depths": depths}
     # Any kind but SCI may be missing, as a whole or in single exposures.
     for kind, what in zip(planes._fields[1:], missing, strict=True):
         if what == "all":
@@ -173,23 +206,37 @@ def has_a_definition(options: Options) -> bool:
 
 
 @settings(max_examples=150)
-@given(drawn=inputs(TAME, max_n=24), options=options_of_any_kind())
+@given(
+    drawn=inputs(TAME, max_n=24),
+    options=options_of_any_kind(),
+    spread=st.sampled_from([0.0, 0.1, 0.7]),
+)
 def test_every_option_does_what_its_definition_says(
-    average: Any, drawn: Any, options: Options
+    average: Any, drawn: Any, options: Options, spread: float
 ) -> None:
     assume(has_a_definition(options))
     planes, weights = drawn
-    first = Planes(*([plane[:30] for plane in kind] for kind in planes))
-    got, _, n_samples = with_engine(average, first, weights, options)
     n = len(weights)
+    depths = depths_of(n, spread)
+    first = Planes(*([plane[:30] for plane in kind] for kind in planes))
+    first = first._replace(sci=list(_clear_samples(first, options, depths)))
+    got, _, n_samples = with_engine(average, first, weights, options, depths=numbers_of(depths))
     sci, err, dq, poisson, rnoise, covers, skip = (np.array(kind) for kind in first)
     np.testing.assert_array_equal(got.n_masked, (np.isfinite(sci) & skip).sum(axis=1))
     assert n_samples == (np.isfinite(sci) & ~skip).sum()
     sci[skip] = np.nan
     expected = average_by_options(
-        sci, err, dq, (poisson, rnoise), covers, weights, options, median_factors(n)
+        sci, err, dq, (poisson, rnoise), covers, weights, options, median_factors(n), depths
     )
     assert_expected(got, expected)
+
+
+def _clear_samples(planes: Planes, options: Options, depths: list[Depth]) -> np.ndarray:
+    """Return samples without the pixels in which rounding decides what is kept."""
+    sci, err, dq, skip = (np.array(kind) for kind in (planes[0], planes[1], planes[2], planes[6]))
+    left_out = skip | ((dq & options.bad_bits) != 0) & (options.dq != "or")
+    clear = without_ties(np.where(left_out, np.nan, sci), err, options, depths)
+    return np.where(left_out | np.isfinite(clear), sci, clear)
 
 
 def assert_expected(got: Averages, expected: Average) -> None:
@@ -217,6 +264,7 @@ def test_each_sample_is_kept_exactly_where_the_definition_keeps_it(
     err = np.array([plane[:20] for plane in planes.err])
     dq = np.repeat(2 ** np.arange(n, dtype=np.uint32)[:, None], sci.shape[1], axis=1)
     shown = options.changed(dq="kept", bad_bits=0, bad_fraction=None)
+    sci = without_ties(sci, err, shown)
     got, *_ = with_engine(average, Planes(list(sci), list(err), list(dq)), weights, shown)
     for p in range(sci.shape[1]):
         kept = kept_of_pixel(sci[:, p].astype(float), err[:, p].astype(float), shown)
@@ -285,11 +333,10 @@ def test_by_error_an_inflated_err_of_the_outlier_does_not_hide_it(engine: Any) -
     assert got.n_rejected.tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize(("min_keep", "kept"), [(0, []), (1, [0]), (2, [0, 1])])
+@pytest.mark.parametrize(("min_keep", "kept"), [(0, [0]), (1, [0]), (2, [0, 1])])
 def test_of_two_that_disagree_the_higher_is_dropped_unless_both_are_to_stay(
     engine: Any, min_keep: int, kept: list[int]
 ) -> None:
-    # 0.1 and 10.3 are as far from their median, but for its rounding.
     for order in ([0, 1], [1, 0]):
         sci = np.array([0.1, 10.3])[order]
         got = one_pixel(engine, sci, [1.0, 1.0], reject="error", min_keep=min_keep)
@@ -399,7 +446,7 @@ def test_the_kernel_refuses_what_it_would_overrun_or_not_know(kernel: Any) -> No
             *([np.zeros(8, t)] * 2 for t in ("f4", "f4", "u4", "f4", "f8", "?", "?"))
         ),
         "dq_flip": None, "offsets": np.zeros(2), "scales": np.ones(2),
-        "weights": np.ones(2), "median_factors": np.ones(3),
+        "weights": np.ones(2), "depths": np.ones((2, 2)), "median_factors": np.ones(3),
         "rule": rule_of(Options()), "first": 0, "last": 8,
         "out": Averages(np.empty(8, "f4"), np.empty(8, "f4"), np.empty(8, "u4"),
                         np.empty(8, "u2"), np.zeros(2, np.int64), np.empty(8, "f4"),
@@ -417,7 +464,9 @@ def test_the_kernel_refuses_what_it_would_overrun_or_not_know(kernel: Any) -> No
         planes(var_poisson=[np.zeros(8)]), planes(var_rnoise=[np.zeros(7)] * 2),
         planes(covers=[np.zeros(8, "u4")] * 2), planes(covers=[np.zeros(9, "?")] * 2),
         planes(sci=[np.zeros(8), None]), planes(dq=[np.zeros(8)] * 2),
-        {"weights": np.ones(3)}, {"weights": np.ones(2, "f4")}, {"median_factors": np.ones(2)},
+        {"weights": np.ones(3)}, {"weights": np.ones(2, "f4")}, {"depths": np.ones(2)},
+        {"median_factors": np.ones(2)},
+        {"median_factors": np.ones(2)},
         {"rule": rule_of(Options())._replace(method=5)}, {"rule": Rule(1, 3.0, 3.0, -1)[:4]},
         {"rule": rule_of(Options())._replace(flags=-1)}, {"last": 9}, {"first": -1},
         out(var_poisson=np.empty(8)), out(var_rnoise=np.empty(7, "f4")), out(n_kept=3),

@@ -45,8 +45,9 @@ def test_of_two_the_lower_is_kept_where_they_disagree(bench: Any) -> None:
     plain = bench._average(stack, bench.METHODS["none"])[0]
     told = bench._judge(stack, plain, *bench._average(stack, PROFILES["offsky"]))
     assert told["found"] > 0.99
-    assert told["lost"] < 1e-4
-    assert told["noise"] == pytest.approx(1.0, abs=1e-3)
+    # Half of what 3.5 of the error of their difference leaves outside: 2.3 in 10,000.
+    assert told["lost"] < 5e-4
+    assert told["noise"] == pytest.approx(1.0, abs=5e-3)
 
 
 def test_propagated_errors_are_the_scatter_about_the_truth(bench: Any) -> None:

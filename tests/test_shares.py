@@ -31,7 +31,7 @@ def shares_of(
     )  # fmt: skip
     factors = median_factors(n) if options.combine == "median" else None
     engine(
-        planes, None, None, how.get("scales"), how.get("weights"), factors,
+        planes, None, None, how.get("scales"), how.get("weights"), None, factors,
         rule_of(options), 0, n_pixels, out,
     )  # fmt: skip
     return out
@@ -109,7 +109,7 @@ def test_the_kernel_refuses_shares_that_it_would_overrun(kernel: Any) -> None:
     ):
         with pytest.raises((ValueError, TypeError, BufferError)):
             in_c(
-                Planes([np.zeros(8, "f4")] * 2), None, None, None, None, None,
+                Planes([np.zeros(8, "f4")] * 2), None, None, None, None, None, None,
                 rule_of(Options()), 0, 8, good._replace(shares=shares),
             )  # fmt: skip
 

@@ -11,6 +11,7 @@ from offsky.options import (
     Center,
     Combine,
     Errors,
+    ErrScale,
     FlagRule,
     GoodIs,
     Level,
@@ -31,6 +32,7 @@ class FurtherChanges(TypedDict, total=False):
     reject: Reject
     sigma_lower: float | None
     sigma_upper: float | None
+    err_scale: ErrScale
     n_extremes: int
     min_keep: int
     center: Center

@@ -71,17 +71,19 @@ def of_sigma(options: "Options", run: Run, usual: Any) -> str | None:
 
 def of_sigma_lower(options: "Options", run: Run, usual: Any) -> str | None:
     """Return why `sigma_lower` has no effect."""
-    return _of_side(options.sigma_lower, options, run)
+    return _of_side(options.sigma_lower, usual, options, run)
 
 
 def of_sigma_upper(options: "Options", run: Run, usual: Any) -> str | None:
     """Return why `sigma_upper` has no effect."""
-    return _of_side(options.sigma_upper, options, run)
+    return _of_side(options.sigma_upper, usual, options, run)
 
 
-def _of_side(side: float | None, options: "Options", run: Run) -> str | None:
+def _of_side(side: float | None, usual: Any, options: "Options", run: Run) -> str | None:
     reason = _no_threshold(options, run)
-    return "it is equal to sigma" if reason is None and side == options.sigma else reason
+    # Without a value of its own a side has that of sigma.
+    is_sigma = usual in (None, options.sigma) and side in (None, options.sigma)
+    return "it is equal to sigma" if reason is None and is_sigma else reason
 
 
 def of_maxiters(options: "Options", run: Run, usual: Any) -> str | None:
@@ -116,15 +118,27 @@ def of_n_extremes(options: "Options", run: Run, usual: Any) -> str | None:
 def of_min_keep(options: "Options", run: Run, usual: Any) -> str | None:
     """Return why `min_keep` has no effect."""
     if run.n_samples > 1 and options.reject != "none" and options.maxiters != 0:
-        # It may be why others have none; minmax keeps one sample without it.
+        # It may be why others have none; minmax and error keep one sample without it.
         alike = max(options.min_keep, 1) == max(usual, 1)
-        return "minmax keeps one sample" if options.reject == "minmax" and alike else None
+        keeps_one = options.reject in ("minmax", "error") and alike
+        return f"{options.reject} keeps one sample" if keeps_one else None
     return _rejects_nothing(options, run)
 
 
 def of_center(options: "Options", run: Run, usual: Any) -> str | None:
     """Return why `center` has no effect."""
-    return _no_threshold(options, run)
+    reason = _no_threshold(options, run)
+    if reason is None and options.reject == "error":
+        return "reject is error, which judges each sample against the others"
+    return reason
+
+
+def of_err_scale(options: "Options", run: Run, usual: Any) -> str | None:
+    """Return why `err_scale` has no effect."""
+    reason = _rejects_nothing(options, run)
+    if reason is None and options.reject != "error":
+        return f"reject is {options.reject}, which does not use ERR"
+    return reason
 
 
 def of_combine(options: "Options", run: Run, usual: Any) -> str | None:

@@ -23,6 +23,7 @@ Errors = Literal["none", "propagate"]
 FlagRule = Literal["or", "kept", "all"]
 Uncovered = Literal["keep", "nan"]
 Level = Literal["none", "offset", "scale"]
+ErrScale = Literal["trust", "measure"]
 GoodIs = Literal["0", "1"]
 Profile = Literal["jwst", "offsky"]
 
@@ -252,8 +253,9 @@ class Options:
     )
     reject: Reject = option(
         "sigma",
-        "Find outliers by the samples' standard deviation (sigma), their own ERR (error), their "
-        "median absolute deviation (mad), their rank (minmax), or not at all.",
+        "Find outliers by the samples' standard deviation (sigma), by ERR, each sample against "
+        "the others (error), by their median absolute deviation (mad), their rank (minmax), or "
+        "not at all.",
         ("OFFREJCT", "what tells outliers"),
         idle=effect.of_reject,
         offsky="error",
@@ -265,6 +267,7 @@ class Options:
         expected="a number of standard deviations above zero, or None for sigma",
         valid=lambda value: value > 0,
         idle=effect.of_sigma_lower,
+        offsky=4.5,
     )
     sigma_upper: float | None = option(
         None,
@@ -273,6 +276,14 @@ class Options:
         expected="a number of standard deviations above zero, or None for sigma",
         valid=lambda value: value > 0,
         idle=effect.of_sigma_upper,
+    )
+    err_scale: ErrScale = option(
+        "trust",
+        "Judge samples by ERR as it is (trust), or by ERR times the scatter that each exposure is "
+        "measured to have (measure), where `reject` is error.",
+        ("OFFERSCL", "what rejection takes for the error"),
+        idle=effect.of_err_scale,
+        offsky="measure",
     )
     n_extremes: int = option(
         1,
@@ -289,7 +300,8 @@ class Options:
     )
     center: Center = option(
         "median",
-        "Measure thresholds from the samples' median or from their mean.",
+        "Measure thresholds from the samples' median or from their mean, where `reject` is sigma "
+        "or mad.",
         ("OFFCENTR", "what the thresholds are about"),
         idle=effect.of_center,
     )

@@ -63,6 +63,9 @@ class Outcome:
         Why backgrounds that were read gave nothing to subtract; None otherwise.
     report : str or None
         The page that shows the product, where it was asked for.
+    err_ratios : tuple of float
+        Scatter of the samples over their ERR, for each background used; empty where it was not
+        measured (see the option `err_scale`).
     """
 
     status: str
@@ -87,6 +90,7 @@ class Outcome:
     predicted_bytes: int = 0
     reason: str | None = None
     report: str | None = None
+    err_ratios: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the attributes by name, ready for JSON.
@@ -116,6 +120,8 @@ class Outcome:
         lines.append(
             ("rejected", f"{n_rejected:,} of {_count(self.n_samples, 'sample')} ({share:.2%})")
         )
+        if self.err_ratios:
+            lines.append(("scatter/ERR", ", ".join(f"{q:.2f}" for q in self.err_ratios)))
         n_masked = sum(self.n_masked)
         if n_masked:
             lines.append(("masked", f"{_count(n_masked, 'sample')} left out by masks"))
@@ -232,6 +238,7 @@ def completed(
         target_scale=1.0 if scale is None else scale.factor,
         target_scale_error=0.0 if scale is None else scale.error,
         predicted_bytes=predicted_bytes,
+        err_ratios=finished.err_ratios,
     )
 
 
@@ -287,11 +294,48 @@ def gaps(outcome: Outcome) -> list[str]:
             f"{counted(outcome.n_err_estimated, 'pixel has', 'pixels have')} samples without a "
             "finite ERR; the ERR of the others was taken for theirs"
         )
+    warnings += _of_each_background(outcome)
     if outcome.n_err_unknown:
         warnings.append(
             "the error of the average is not known at "
             f"{counted(outcome.n_err_unknown, 'pixel', 'pixels')}; there the target's errors "
             "stay as they were, without it"
+        )
+    return warnings
+
+
+# Clean data lose less than a thousandth of their samples, and ERR of good files is right to a
+# fifth or so.
+_MUCH_REJECTED, _RIGHT_ERR = 0.02, (0.8, 1.25)
+
+
+def _of_each_background(outcome: Outcome) -> list[str]:
+    """Return warnings of single backgrounds: what was rejected of them, and their ERR."""
+    warnings = []
+    n = len(outcome.backgrounds)
+    if outcome.options.reject == "error" and n > 1:
+        # Of what all have on average: how many each has is not counted.
+        n_each = max(outcome.n_samples, 1) / n
+        for name, n_rejected in zip(outcome.backgrounds, outcome.n_rejected, strict=False):
+            if n_rejected > _MUCH_REJECTED * n_each:
+                warnings.append(
+                    f"{Path(name).name} lost {n_rejected / n_each:.1%} of its samples, where "
+                    "clean data lose 0.1 %: look for a level that was not matched (level), an "
+                    "ERR that is too small, or a source that moves"
+                )
+    low, high = _RIGHT_ERR
+    wrong = [
+        f"{Path(name).name} {ratio:.2f}"
+        for name, ratio in zip(outcome.backgrounds, outcome.err_ratios, strict=False)
+        if not low <= ratio <= high
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        warnings.append(
+            f"{counted(len(wrong), 'background', 'backgrounds')} of {n} scatter by other than "
+            f"their ERR (scatter / ERR: {', '.join(wrong[:5])}{more}); rejection allows for it, "
+            "but the error of the average follows from ERR and is as wrong: compare with the "
+            "scatter of the product"
         )
     return warnings
 

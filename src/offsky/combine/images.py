@@ -198,6 +198,7 @@ def combine_images(
     *,
     weights: Float64s | None = None,
     adjustments: Adjustments | None = None,
+    depths: Float64s | None = None,
     errors: bool = True,
     groups: Sequence[int] | None = None,
     room: Mapping[str, Array] | None = None,
@@ -214,6 +215,8 @@ def combine_images(
         Weight of each exposure in the mean, above zero; None for equal ones.
     adjustments : Adjustments or None
         What is done to the samples first.
+    depths : ndarray, shape (2, n_exposures), or None
+        How rejection by "error" compares exposures, see `average_planes`.
     errors : bool
         Whether to make ERR of the average.
     groups : sequence of int, or None
@@ -239,6 +242,7 @@ def combine_images(
         dq_flips=[each.dq_flip for each in rows],
         options=options,
         weights=weights,
+        depths=depths,
         variances=[
             _of_all_that_reach(images, [each.var_poisson for each in rows]),
             _of_all_that_reach(images, [each.var_rnoise for each in rows]),

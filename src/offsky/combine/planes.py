@@ -29,6 +29,7 @@ Numbers = tuple[
     NDArray[np.float64] | None,
     NDArray[np.float64] | None,
     NDArray[np.float64] | None,
+    NDArray[np.float64] | None,
 ]
 Method = Callable[[Planes, Numbers, Rule, int, int, Averages], tuple[int, int]]
 
@@ -46,6 +47,7 @@ def average_planes(
     wide: bool = False,
     threads: int = 1,
     weights: NDArray[np.float64] | None = None,
+    depths: NDArray[np.float64] | None = None,
     variances: Sequence[Sequence[Array | None] | None] = (None, None),
     covers: Sequence[Array | None] | None = None,
     skip: Sequence[Array | None] | None = None,
@@ -70,6 +72,9 @@ def average_planes(
         Threads to work on. The result does not depend on it.
     weights : ndarray, shape (n_exposures,), or None
         Used where ``options.weight`` is not "equal".
+    depths : ndarray, shape (2, n_exposures), or None
+        How rejection by "error" compares exposures, see `offsky.kernel.twin_average.average`;
+        None where they are alike.
     variances : pair of sequences of planes, or None
         VAR_POISSON and VAR_RNOISE, used where ``options.errors`` is "propagate".
     offsets, scales : sequence of float, or None
@@ -120,6 +125,7 @@ def average_planes(
         _numbers("offsets", offsets, n),
         _numbers("scales", scales, n),
         _chosen_weights(options, weights, n),
+        None if depths is None else np.ascontiguousarray(depths, dtype=np.float64),
     )
     method = METHODS[options.combine]
 
@@ -174,7 +180,7 @@ def average_by_mean(
     planes : Planes
         What to average.
     numbers : tuple of (ndarray or None)
-        DQ flips, offsets, scales and weights of the exposures; None for none.
+        DQ flips, offsets, scales, weights and depths of the exposures; None for none.
     rule : Rule
         Which samples are kept.
     first, last : int

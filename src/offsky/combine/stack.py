@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from offsky.arrays import Array, as_flags, as_samples
+from offsky.arrays import DO_NOT_USE, Array, as_flags, as_samples
 from offsky.combine.planes import MOST_EXPOSURES, average_planes, count_threads
 from offsky.errors import ParameterError
 from offsky.given import Given, plain_numbers, take_apart
@@ -70,7 +70,9 @@ def clipped_mean(
     Kept are, unless `options` say otherwise, the samples that
     ``astropy.stats.sigma_clip(sci, sigma, maxiters=maxiters, axis=0)`` keeps: finite, and
     within `sigma` population standard deviations of the median of those still kept,
-    bounds included.
+    bounds included. Where ``options.reject`` is "error", the typical ERR of each exposure, and
+    the scatter of its samples if that is to be measured, are told from some of the pixels,
+    with rows along the last axis.
 
     ``err = sqrt(sum(err_i**2)) / n_kept`` over the kept samples. A kept sample whose
     own ERR is not finite takes the mean variance of the others; where none of them is
@@ -101,9 +103,33 @@ def clipped_mean(
         weights=None
         if weights is None
         else plain_numbers("weights", weights).astype(np.float64, copy=False),
+        depths=_depths(stack, errors, flags, options),
         variances=[None if var is None else list(var) for var in variances],
     )
     return average if unit is None else replace(average, unit=unit)
+
+
+def _depths(
+    stack: Array, errors: Array | None, flags: Array | None, options: Options
+) -> NDArray[np.float64] | None:
+    """Tell the depths of exposures from some of their pixels, where they are rejected by it."""
+    n, nx = len(stack), stack.shape[-1]
+    if options.reject != "error" or errors is None or n < 2 or stack.size == 0:
+        return None
+    # What only an option needs is imported there: a cold run waits for less.
+    from offsky.combine.depths import depth_columns, depth_rows, measure_depths
+
+    sci, err = (each.reshape(n, -1, nx) for each in (stack, errors))
+    rows = depth_rows(sci.shape[1])
+    part = (slice(None), slice(rows.start, None, rows.step), depth_columns(nx, len(rows), n))
+    samples = sci[part].astype(np.float64)
+    if flags is not None:
+        samples[(flags.reshape(n, -1, nx)[part] & np.uint32(DO_NOT_USE)) != 0] = np.nan
+    return measure_depths(
+        list(samples.reshape(n, -1)),
+        list(err[part].reshape(n, -1)),
+        ratios=options.err_scale == "measure",
+    ).numbers
 
 
 def _planes(

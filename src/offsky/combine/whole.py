@@ -58,6 +58,8 @@ class Finished:
         Pixels at which the ERR of a kept sample was estimated.
     median_level : float or None
         Median of the pixels with one; None where there is none.
+    err_ratios : tuple of float
+        Scatter of each exposure's samples over their ERR; empty where it was not measured.
     """
 
     average: ClippedMean | None
@@ -67,6 +69,7 @@ class Finished:
     n_uncovered: int
     n_err_estimated: int
     median_level: float | None
+    err_ratios: tuple[float, ...] = ()
 
 
 class Assembly:

@@ -129,6 +129,11 @@ def look_bytes(pass_: Pass, options: Options) -> int:
             # Blocks of all; and, on two threads, the rows that they are taken from.
             n_bytes += 4 * grid.n_pixels * len(pass_.exposures)
             n_bytes += 16 * len(grid.rows) * frame.nx
+    if options.reject == "error":
+        from offsky.combine.depths import depth_bytes
+
+        sizes = [len(r.members) for r in pass_.recipes]
+        n_bytes += depth_bytes(len(pass_.exposures), len(sizes), max(sizes))
     if options.mask_sources:
         n_bytes += 2 * STRIP_BYTES
     return n_bytes

@@ -2,11 +2,15 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from offsky.arrays import Float64s
 from offsky.combine.images import Adjustments
 from offsky.values.exposure import Exposure
 from offsky.values.mask import PackedMask
+
+if TYPE_CHECKING:
+    from offsky.combine.depths import Depths
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +25,8 @@ class Prepared:
         What is done to the samples of each exposure.
     weights : ndarray or None
         Weight of each exposure in the mean; None for equal ones.
+    depths : Depths or None
+        How deep the exposures are, where they are rejected by it.
     levels : tuple of (float or None)
         Median of each exposure once it is adjusted; empty unless the average is saved.
     error : Exception or None
@@ -30,6 +36,7 @@ class Prepared:
     masks: list[PackedMask | None]
     adjustments: Adjustments | None = None
     weights: Float64s | None = None
+    depths: "Depths | None" = None
     levels: tuple[float | None, ...] = ()
     error: Exception | None = None
 

@@ -1,7 +1,7 @@
 """Run a pass: rows of all exposures once, averages of them, products of these."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock, local
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,7 @@ class Averaging:
             self._options,
             weights=self.prepared.weights,
             adjustments=self.prepared.adjustments,
+            depths=None if self.prepared.depths is None else self.prepared.depths.numbers,
             errors=self.errors,
             room=room,
         )
@@ -108,7 +109,10 @@ class Averaging:
 
     def finish(self) -> Finished:
         """Return the average; all of its rows are made."""
-        return self._assembly.finish()
+        depths, finished = self.prepared.depths, self._assembly.finish()
+        if depths is None or not depths.is_measured:
+            return finished
+        return replace(finished, err_ratios=tuple(map(float, depths.ratios)))
 
 
 def _without_variances(image: Image) -> Image:

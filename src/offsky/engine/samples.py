@@ -36,11 +36,12 @@ _READ_BYTES = 4 * 2**20
 class _Slot(NamedTuple):
     """Some rows of a frame that are looked at for one purpose."""
 
-    purpose: str  # "level", "noise" or "table"
+    purpose: str  # "level", "depth", "noise" or "table"
     frame: Window
     where: range | Grid
     mask: Hashable  # the user's mask
     recipe: int | None  # where sources are left out too, which differ
+    step: int = 1  # of the columns
 
     @property
     def rows(self) -> Sequence[int]:
@@ -58,6 +59,7 @@ class _Found:
 
     pieces: list[Array] = field(default_factory=list)
     image: Array | None = None
+    errors: Array | None = None
 
 
 class Samples:
@@ -94,6 +96,12 @@ class Samples:
             # Lists of one length look at the same pixels, and share what they see.
             blocks = block_grid(frame.ny, frame.nx, len(recipe.members))
             yield _Slot("level", frame, blocks, member.mask, own)
+        if options.reject == "error" and len(recipe.members) > 1:
+            from offsky.combine.depths import depth_columns, depth_rows
+
+            rows = depth_rows(frame.ny)
+            step = depth_columns(frame.nx, len(rows), len(recipe.members)).step
+            yield _Slot("depth", frame, rows, member.mask, own, step)
         if options.weight == "variance":
             rows = _even(frame, _NOISE_ROWS, n_integrations)
             yield _Slot("noise", frame, rows, member.mask, own)
@@ -108,7 +116,7 @@ class Samples:
             return
         # Integrations may be rejected by their ERR.
         by_err = len(exposure.shape) == 3 and self._options.uses_errors
-        wanted = Wanted(by_err or any(slot.purpose == "noise" for slot in slots))
+        wanted = Wanted(by_err or any(slot.purpose in ("noise", "depth") for slot in slots))
         n_own = exposure.shape[-2]
         rows_of = {
             slot: {
@@ -145,8 +153,8 @@ class Samples:
             return
         mask = self._slots[i][slot]
         skip = None if mask is None else mask.pick(own_rows)
-        if slot.purpose == "level":
-            self._see_level(seen, slot, window, rows, own_rows, skip)
+        if slot.purpose in ("level", "depth"):
+            self._see_image(seen, slot, window, rows, own_rows, skip)
             return
         sci = rows.sci[..., columns[0]]
         usable = np.isfinite(sci)
@@ -158,7 +166,7 @@ class Samples:
             err = rows.err[..., columns[0]]
             seen.pieces.append(err[usable & np.isfinite(err)])
 
-    def _see_level(
+    def _see_image(
         self,
         seen: _Found,
         slot: _Slot,
@@ -168,7 +176,7 @@ class Samples:
         skip: Mask | None,
     ) -> None:
         if seen.image is None:
-            seen.image = np.full((len(slot.rows), slot.frame.nx), np.nan, dtype=np.float32)
+            seen.image = _nothing(slot)
         columns = columns_of(window, slot.frame)
         if columns is None:
             return
@@ -182,15 +190,21 @@ class Samples:
             values[image.skip] = np.nan
         shift = slot.frame.y0 - window.y0
         places = np.searchsorted(slot.rows, np.array(own_rows) - shift)
-        seen.image[places] = values
+        seen.image[places] = values[:, :: slot.step]
+        if slot.purpose == "depth" and image.rows.err is not None:
+            if seen.errors is None:
+                seen.errors = _nothing(slot)
+            seen.errors[places] = image.rows.err[:, :: slot.step]
 
     def _kept(self, slot: _Slot, seen: _Found, i: int) -> Array:
-        """Return what is needed of a slot later on: little, but for levels."""
+        """Return what is needed of a slot later on: little, but for depths."""
         if isinstance(slot.where, Grid):
-            if seen.image is None:
-                seen.image = np.full((len(slot.rows), slot.frame.nx), np.nan, dtype=np.float32)
-            self._levels.add((i, slot), slot.where.pick(seen.image))
+            image = _nothing(slot) if seen.image is None else seen.image
+            self._levels.add((i, slot), slot.where.pick(image))
             return _NOTHING
+        if slot.purpose == "depth":
+            parts = (seen.image, seen.errors)
+            return np.stack([_nothing(slot) if part is None else part for part in parts])
         values = np.concatenate(seen.pieces) if seen.pieces else np.empty(0)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         return values if slot.purpose == "noise" and self._scales else _middles(values)
@@ -214,6 +228,19 @@ class Samples:
             match = self._match(number)
             offsets, scales = np.array(match.offsets), np.array(match.scales)
             own.adjustments = Adjustments(offsets, scales)
+        if found and "depth" in found[0]:
+            from offsky.combine.depths import measure_depths
+
+            moved = [
+                _moved(_scaled(each["depth"][0], scale), offset).reshape(-1)
+                for each, offset, scale in zip(found, offsets, scales, strict=True)
+            ]
+            spread = [
+                _scaled(each["depth"][1], abs(scale)).reshape(-1)
+                for each, scale in zip(found, scales, strict=True)
+            ]
+            measures = self._options.err_scale == "measure"
+            own.depths = measure_depths(moved, spread, ratios=measures)
         errors: list[float | None] = []
         if self._options.weight == "variance":
             errors = [
@@ -271,6 +298,11 @@ def _even(frame: Window, n_rows: int, n_integrations: int) -> range:
     if n_integrations > 1:
         step = max(step, -(-frame.ny // bounded))
     return range(0, frame.ny, step)
+
+
+def _nothing(slot: _Slot) -> Array:
+    """Return the samples of a slot that an exposure does not reach."""
+    return np.full((len(slot.rows), -(-slot.frame.nx // slot.step)), np.nan, dtype=np.float32)
 
 
 def _picked(rows: Rows, picked: list[int]) -> Rows:

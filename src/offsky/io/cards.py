@@ -155,6 +155,9 @@ class InputRecord:
         Finite samples of it that a mask left out, integrations counted.
     level : float
         Its median, NaN where it was not used.
+    err_ratio : float or None
+        Scatter of its samples over their ERR, NaN where it was not used; None where it was not
+        measured.
     """
 
     name: str
@@ -163,6 +166,7 @@ class InputRecord:
     n_rejected: int
     n_masked: int
     level: float
+    err_ratio: float | None = None
 
 
 def input_records(
@@ -179,11 +183,13 @@ def input_records(
     levels : sequence of (float or None)
         The median of each exposure used; None where it has no finite sample.
     """
-    results = iter(zip(finished.n_rejected, finished.n_masked, levels, strict=True))
+    measured = bool(finished.err_ratios)
+    ratios = finished.err_ratios or [nan] * len(levels)
+    results = iter(zip(finished.n_rejected, finished.n_masked, levels, ratios, strict=True))
     records = []
     for verdict in verdicts:
         is_used = verdict.fate == "used"
-        n_rejected, n_masked, level = next(results) if is_used else (0, 0, None)
+        n_rejected, n_masked, level, ratio = next(results) if is_used else (0, 0, None, nan)
         remarks = [*verdict.remarks]
         if n_masked:
             remarks.append(f"{n_masked} samples left out by a mask")
@@ -195,6 +201,7 @@ def input_records(
                 n_rejected,
                 n_masked,
                 nan if level is None else level,
+                ratio if measured else None,
             )
         )
     return records

@@ -125,6 +125,9 @@ def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
     columns.append(fits.Column("N_REJECTED", "K", array=[record.n_rejected for record in inputs]))
     columns.append(fits.Column("N_MASKED", "K", array=[record.n_masked for record in inputs]))
     columns.append(fits.Column("LEVEL", "D", array=[record.level for record in inputs]))
+    ratios = [record.err_ratio for record in inputs]
+    if any(ratio is not None for ratio in ratios):
+        columns.append(fits.Column("ERR_RATIO", "D", array=ratios))
     return fits.BinTableHDU.from_columns(columns, name=INPUTS_EXTENSION)
 
 

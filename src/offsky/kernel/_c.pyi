@@ -8,6 +8,7 @@ def average(
     offsets: Buffer | None,
     scales: Buffer | None,
     weights: Buffer | None,
+    depths: Buffer | None,
     median_factors: Buffer | None,
     rule: Rule,
     first: int,

@@ -20,6 +20,7 @@ def average(
     offsets: Float64s | None,
     scales: Float64s | None,
     weights: Float64s | None,
+    depths: Float64s | None,
     median_factors: Float64s | None,
     rule: Rule,
     first: int,
@@ -41,6 +42,10 @@ def average(
         square. None for 0 and 1.
     weights : ndarray of float64, shape (n_exposures,), or None
         Of each exposure in the mean, above zero; None for equal ones.
+    depths : ndarray of float64, shape (2, n_exposures), or None
+        How rejection by ERROR compares exposures: what each one's ERR is multiplied by to
+        compare it with that of the others, and the weight of its samples; all above zero.
+        None for ones.
     median_factors : ndarray of float64, shape (n_exposures + 1,), or None
         Not None: the median is wanted, whose error is that of the mean times
         ``median_factors[n_kept]``.
@@ -69,7 +74,7 @@ def average(
     if rule.flags != OR and flags is not None:
         samples[(flags & np.uint32(rule.bad_bits)) != 0] = np.nan
     errors = _reals(planes.err, samples.shape, window, _factors(scales, abs))
-    kept = kept_samples(samples, errors, rule)
+    kept = kept_samples(samples, errors, rule, depths)
     out.n_rejected[:] += (np.isfinite(samples) & ~kept).sum(axis=1)
     n_kept = kept.sum(axis=0)
     out.n_kept[window] = n_kept

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offsky.arrays import Float64s, Mask
-from offsky.kernel.contract import ERROR, MAD, MINMAX, NONE, SIGMA, Rule
+from offsky.kernel.contract import ERROR, MINMAX, NONE, SIGMA, Rule
 
 # Bounds are found by adding n numbers, and every order of addition rounds in its
 # own way.  Two orders differ by less than this, times n (1 + sigma) max|x| (Higham,
@@ -31,7 +31,9 @@ class _Bounds(NamedTuple):
     unsure: Mask
 
 
-def kept_samples(samples: Float64s, errors: Float64s | None, rule: Rule) -> Mask:
+def kept_samples(
+    samples: Float64s, errors: Float64s | None, rule: Rule, depths: Float64s | None = None
+) -> Mask:
     """Tell which samples are kept; those not finite never are.
 
     Parameters
@@ -40,25 +42,22 @@ def kept_samples(samples: Float64s, errors: Float64s | None, rule: Rule) -> Mask
         SCI and ERR, the latter None where there is none.
     rule : Rule
         How to tell.
+    depths : ndarray, shape (2, n_exposures), or None
+        See `twin_average.average`.
     """
     finite = np.isfinite(samples)
     if rule.method == NONE or rule.maxiters == 0:
         return finite
+    if rule.method == ERROR:
+        return finite if errors is None else kept_by_error(samples, errors, rule, depths)
     n_finite = finite.sum(axis=0)
     if rule.method == MINMAX:
         least = np.minimum(max(rule.min_keep, 1), n_finite)
         n_dropped = np.minimum(rule.n_extremes, (n_finite - least) // 2)
         return _of_ranks(samples, finite, n_dropped, n_finite - n_dropped)
 
-    scale = np.zeros(samples.shape[1])
     changing = n_finite > 0
-    if rule.method == ERROR:
-        if errors is None:
-            return finite
-        known = finite & np.isfinite(errors) & (errors > 0)
-        changing = known.any(axis=0)
-        scale = median_of(np.where(known, errors, inf), known.sum(axis=0))
-    centre, low, high = _final_bounds(samples, finite, scale, changing, rule)
+    centre, low, high = _final_bounds(samples, finite, changing, rule)
     kept = np.asarray((samples >= low) & (samples <= high) & finite)
     few = np.flatnonzero(kept.sum(axis=0) < np.minimum(rule.min_keep, n_finite))
     if few.size:
@@ -67,7 +66,7 @@ def kept_samples(samples: Float64s, errors: Float64s | None, rule: Rule) -> Mask
 
 
 def _final_bounds(
-    samples: Float64s, finite: Mask, scale: Float64s, start: Mask, rule: Rule
+    samples: Float64s, finite: Mask, start: Mask, rule: Rule
 ) -> tuple[Float64s, Float64s, Float64s]:
     """Return centre and bounds of the last pass, for all pixels; `start` has those to begin with.
 
@@ -82,7 +81,7 @@ def _final_bounds(
     while changing.size:
         n_passes += 1
         x, window = samples[:, changing], inside[:, changing]
-        bounds = _bounds_of(x, window, finite[:, changing], scale[changing], rule)
+        bounds = _bounds_of(x, window, finite[:, changing], rule)
         for i in np.flatnonzero(bounds.unsure):
             column = x[finite[:, changing[i]], i]
             bounds.centre[i], bounds.low[i], bounds.high[i] = _bounds_in_reference_order(
@@ -98,7 +97,7 @@ def _final_bounds(
     return centre, low, high
 
 
-def _bounds_of(x: Float64s, window: Mask, finite: Mask, error: Float64s, rule: Rule) -> _Bounds:
+def _bounds_of(x: Float64s, window: Mask, finite: Mask, rule: Rule) -> _Bounds:
     """Bounds from the samples in `window`."""
     count = window.sum(axis=0)
     least = np.where(finite, x, inf).min(axis=0)
@@ -110,11 +109,9 @@ def _bounds_of(x: Float64s, window: Mask, finite: Mask, error: Float64s, rule: R
         centre = mean if rule.about_mean else median
         if rule.method == SIGMA:
             scale = deviation
-        elif rule.method == MAD:
+        else:
             off = np.where(window, abs(x - median), inf)
             scale = MAD_TO_SIGMA * median_of(off, count)
-        else:
-            scale = error
         low, high = centre - rule.lower * scale, centre + rule.upper * scale
 
         if rule.method == SIGMA and not rule.about_mean:
@@ -130,6 +127,82 @@ def _bounds_of(x: Float64s, window: Mask, finite: Mask, error: Float64s, rule: R
     equal = least == most
     centre, low, high = (np.where(equal, least, bound) for bound in (centre, low, high))
     return _Bounds(centre, low, high, unsure & ~equal)
+
+
+def kept_by_error(
+    samples: Float64s, errors: Float64s, rule: Rule, depths: Float64s | None
+) -> Mask:
+    """Tell which samples are kept if each is judged against the others of its pixel.
+
+    The errors that samples are judged by are ``t / sqrt(g)``: t is the pixel's typical ERR
+    (`typical_errors`) and g the exposure's ``depths[1]``. From the mean M of the kept samples
+    with weights g, and G, the sum of these weights, follows how far a sample is from the mean
+    of the others, in units of the error of that difference:
+    ``z = (x - M) sqrt(g G / (G - g)) / t``. In each pass the sample with the largest z, in
+    units of its own threshold, is rejected; of equal ones the higher, then the first. Of two
+    samples only the higher can be rejected. Squares are compared.
+    """
+    kept = np.isfinite(samples)
+    n, least = len(samples), max(rule.min_keep, 1)
+    weights = np.ones(n) if depths is None else depths[1]
+    typical = typical_errors(samples, errors, depths)
+    changing = np.flatnonzero(np.isfinite(typical))
+    upper, lower = rule.upper * rule.upper, rule.lower * rule.lower
+    n_passes = 0
+    while changing.size and n_passes != rule.maxiters:
+        n_passes += 1
+        x, there = samples[:, changing], kept[:, changing]
+        count = there.sum(axis=0)
+        mean, total = weighted_mean(x, there, weights)
+        least_kept = np.where(there, x, inf).min(axis=0)
+        most_kept = np.where(there, x, -inf).max(axis=0)
+        square = typical[changing] * typical[changing]
+        worst, of_worst = np.zeros(len(changing)), np.full(len(changing), -inf)
+        place = np.zeros(len(changing), dtype=np.intp)
+        with np.errstate(all="ignore"):
+            for i in range(n):
+                off = x[i] - mean
+                threshold = np.where(off > 0, upper, lower)
+                excess = off * off * weights[i] / ((total - weights[i]) * threshold)
+                judged = there[i] & ((count > 2) | (off > 0))
+                worse = (excess > worst) | ((excess == worst) & (x[i] > of_worst))
+                chosen = judged & worse
+                worst = np.where(chosen, excess, worst)
+                of_worst = np.where(chosen, x[i], of_worst)
+                place = np.where(chosen, i, place)
+            rejected = (worst * total > square) & (count > least) & (least_kept < most_kept)
+        kept[place[rejected], changing[rejected]] = False
+        changing = changing[rejected]
+    return kept
+
+
+def typical_errors(samples: Float64s, errors: Float64s, depths: Float64s | None) -> Float64s:
+    """Return the typical ERR of each pixel's samples; NaN where none is known.
+
+    It is the median of ERR times the exposure's ``depths[0]``, over samples that are there
+    and have an ERR above zero. A hit that inflates its own ERR does not move the median of
+    three; of two, the larger counts as at most twice the smaller.
+    """
+    known = np.isfinite(samples) & np.isfinite(errors) & (errors > 0)
+    n_known = known.sum(axis=0)
+    with np.errstate(all="ignore"):
+        scaled = errors if depths is None else errors * depths[0][:, None]
+        scaled = np.where(known, scaled, inf)
+        least = scaled.min(axis=0)
+        second = np.where(known, scaled, -inf).max(axis=0)
+        of_two = 0.5 * (np.minimum(second, 2.0 * least) + least)
+    typical = median_of(scaled, n_known)
+    return np.asarray(np.where(n_known == 2, of_two, typical))
+
+
+def weighted_mean(x: Float64s, there: Mask, weights: Float64s) -> tuple[Float64s, Float64s]:
+    """Return mean and sum of weights of the samples that are there, added in their order."""
+    total, weight = np.zeros((2, x.shape[1]))
+    with np.errstate(all="ignore"):
+        for row, keep, w in zip(x, there, weights, strict=True):
+            weight += np.where(keep, w, 0.0)
+            total += np.where(keep, w * row, 0.0)
+        return total / weight, weight
 
 
 def median_of(x: Float64s, count: NDArray[np.int_]) -> Float64s:

@@ -10,6 +10,16 @@
 #include "column.h"
 #include "reject_column.h"
 
+/* What rejection by the others of a pixel needs of the exposures, and room for LANES pixels. */
+struct depths {
+    double *inverse, *weights;         /* (n,): the stack's */
+    double *f64_inverse, *f64_weights; /* (n,): for tiles */
+    float *f32_inverse, *f32_weights;
+    double largest_weight;
+    f64_lanes *x, *scaled; /* (n,): samples and ERR */
+    double *column;        /* (n,) */
+};
+
 /* Arrays whose size depends on n, carved out of the caller's scratch. */
 struct average_scratch {
     void *samples, *errors; /* (n, WIDTH), NaN where missing */
@@ -17,7 +27,29 @@ struct average_scratch {
     uint32_t *flags;        /* (n, WIDTH) */
     double *columns;        /* (BATCH, n + LANES), infinite where missing */
     double *in_order;       /* (n,) */
+    struct depths depths;
 };
+
+/* How exposures compare in rejection by the others; see average.h.  Weights of one precision
+ * are relative to the largest. */
+static void
+fill_depths(struct depths *d, const struct offsky_stack *stack)
+{
+    const size_t n = stack->n_exposures;
+    double largest = 0.0;
+    for (size_t r = 0; r < n; r++) {
+        d->inverse[r] = stack->depths ? stack->depths[r] : 1.0;
+        d->weights[r] = stack->depths ? stack->depths[n + r] : 1.0;
+        largest = d->weights[r] > largest ? d->weights[r] : largest;
+    }
+    d->largest_weight = largest;
+    for (size_t r = 0; r < n; r++) {
+        d->f64_inverse[r] = d->inverse[r];
+        d->f64_weights[r] = d->weights[r] / largest;
+        d->f32_inverse[r] = (float)d->inverse[r];
+        d->f32_weights[r] = (float)d->f64_weights[r];
+    }
+}
 
 /* One tile's sums over the kept samples; where they have weights w, values times w,
  * variances times w^2, w, w^2, and w^2 of those whose variance is known. */
@@ -139,6 +171,7 @@ variances_of_averages(struct weighted *w, const struct offsky_stack *stack, int 
 #include "tile_rows.h"
 #include "sort_tile.h"
 #include "mad_tile.h"
+#include "leave_out_tile.h"
 #include "reject_tile.h"
 #include "average_tile.h"
 #undef SAMPLE
@@ -151,6 +184,7 @@ variances_of_averages(struct weighted *w, const struct offsky_stack *stack, int 
 #include "tile_rows.h"
 #include "sort_tile.h"
 #include "mad_tile.h"
+#include "leave_out_tile.h"
 #include "reject_tile.h"
 #include "average_tile.h"
 
@@ -177,6 +211,15 @@ lay_out(struct average_scratch *s, char *memory, const struct offsky_stack *stac
     TAKE(flags, n * WIDTH * sizeof(uint32_t));
     TAKE(columns, BATCH * (n + LANES) * sizeof(double));
     TAKE(in_order, n * sizeof(double));
+    TAKE(depths.inverse, n * sizeof(double));
+    TAKE(depths.weights, n * sizeof(double));
+    TAKE(depths.f64_inverse, n * sizeof(double));
+    TAKE(depths.f64_weights, n * sizeof(double));
+    TAKE(depths.f32_inverse, n * sizeof(float));
+    TAKE(depths.f32_weights, n * sizeof(float));
+    TAKE(depths.x, n * sizeof(f64_lanes));
+    TAKE(depths.scaled, n * sizeof(f64_lanes));
+    TAKE(depths.column, n * sizeof(double));
     return used;
 }
 
@@ -221,6 +264,7 @@ average_by_rule(const struct offsky_stack *stack,
 {
     struct average_scratch s;
     lay_out(&s, memory, stack);
+    fill_depths(&s.depths, stack);
     const int wide = any_wide(stack);
     for (size_t start = first; start < last; start += WIDTH) {
         const size_t count = last - start < WIDTH ? last - start : WIDTH;

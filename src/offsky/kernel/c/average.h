@@ -12,7 +12,7 @@ enum offsky_method { OFFSKY_NONE, OFFSKY_SIGMA, OFFSKY_ERROR, OFFSKY_MAD, OFFSKY
 enum offsky_flags { OFFSKY_OR, OFFSKY_KEPT, OFFSKY_ALL };
 
 /* How samples are rejected, and flags combined.  `lower` and `upper` are thresholds below
- * and above the centre, above 0, infinity for none.  maxiters: passes at most; -1 until
+ * and above the centre, or the others, above 0, infinity for none.  maxiters: passes at most; -1 until
  * nothing is rejected; 0 no rejection.  bad_fraction below 0: nothing is flagged for it. */
 struct offsky_rule {
     enum offsky_method method;
@@ -34,13 +34,17 @@ struct offsky_rule {
  * A sample that is not finite, or skipped, is missing.  ERR, variances and DQ of a skipped
  * sample count as those of a NaN do.
  *
+ * `depths` has 2 x n_exposures numbers above 0, NULL for ones: what rejection by OFFSKY_ERROR
+ * multiplies each exposure's ERR by to compare it with that of the others, and the weight of
+ * each exposure's samples in it.
+ *
  * `weights` has one number above 0 an exposure, NULL for equal ones.  `median_factors`,
  * where not NULL, asks for the median instead of the mean: the error of the median of k
  * samples over that of their mean, for k from 0 to n_exposures. */
 struct offsky_stack {
     size_t n_exposures; /* 1 to 65535 */
     const struct offsky_plane *sci, *err, *dq, *variances[2], *covers, *skip;
-    const double *weights, *median_factors;
+    const double *depths, *weights, *median_factors;
 };
 
 /* Where results go: planes of the size of the input's, none of them overlapping another or

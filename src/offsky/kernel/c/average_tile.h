@@ -197,8 +197,10 @@ NAME(average_tile)(const struct offsky_stack *stack,
     }
     if (how->by_rank)
         NAME(reject_extremes)(samples, n, how, result->n_rejected, s);
+    else if (how->by_error)
+        NAME(reject_by_others)(samples, errors, n, how, &s->depths, result->n_rejected);
     else if (rejects(how))
-        NAME(reject_outside)(samples, errors, n, how, result->n_rejected, s);
+        NAME(reject_outside)(samples, n, how, result->n_rejected, s);
 
     NAME(add_up_kept)(samples, errors, n, stack->weights, &w);
     store_n_kept(result, start, count, w.sums.n_kept, counts);

@@ -160,7 +160,7 @@ take_output(PyObject *object, const char *what, Py_ssize_t count, Py_ssize_t ite
 /* Everything that a call of average() holds on to. */
 struct call {
     struct planes sci, err, dq, variances[2], covers, skip;
-    Py_buffer flips, offsets, scales, weights, factors;
+    Py_buffer flips, offsets, scales, weights, depths, factors;
     Py_buffer out_sci, out_err, out_dq, out_n, rejected, out_variances[2], masked;
     Py_buffer groups, *out_shares;
     void **shares;
@@ -179,7 +179,7 @@ release_call(struct call *c)
     Py_buffer *views[] = {
         &c->flips,   &c->offsets, &c->scales, &c->weights,  &c->factors,          &c->out_sci,
         &c->out_err, &c->out_dq,  &c->out_n,  &c->rejected, &c->out_variances[0], &c->out_variances[1],
-        &c->masked,
+        &c->masked,  &c->depths,
     };
     for (size_t i = 0; i < sizeof views / sizeof *views; i++)
         if (views[i]->obj)
@@ -387,7 +387,8 @@ take_rule(PyObject *tuple, struct offsky_rule *rule)
 }
 
 PyDoc_STRVAR(average_doc,
-"average(planes, dq_flip, offsets, scales, weights, median_factors, rule, first, last, out)\n"
+"average(planes, dq_flip, offsets, scales, weights, depths, median_factors, rule, first, last,\n"
+"        out)\n"
 "--\n\n"
 "Average pixels [first, last); returns (n_err_estimated, n_samples).\n"
 "The tuples are those of offsky.kernel.contract.");
@@ -396,12 +397,13 @@ static PyObject *
 py_average(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *kinds[7], *flip, *offsets, *scales, *weights, *factors, *rule_tuple, *out[9];
+    PyObject *kinds[7], *flip, *offsets, *scales, *weights, *depths, *factors;
+    PyObject *rule_tuple, *out[9];
     struct offsky_rule rule;
     Py_ssize_t first, last;
-    if (!PyArg_ParseTuple(args, "(OOOOOOO)OOOOOO!nn(OOOOOOOOO):average", &kinds[0], &kinds[1],
+    if (!PyArg_ParseTuple(args, "(OOOOOOO)OOOOOOO!nn(OOOOOOOOO):average", &kinds[0], &kinds[1],
                           &kinds[2], &kinds[3], &kinds[4], &kinds[5], &kinds[6], &flip, &offsets,
-                          &scales, &weights, &factors, &PyTuple_Type, &rule_tuple, &first, &last,
+                          &scales, &weights, &depths, &factors, &PyTuple_Type, &rule_tuple, &first, &last,
                           &out[0], &out[1], &out[2], &out[3], &out[4], &out[5], &out[6],
                           &out[7], &out[8]) ||
         take_rule(rule_tuple, &rule))
@@ -420,10 +422,12 @@ py_average(PyObject *module, PyObject *args)
     if (take_stack(&c, kinds, n_pixels) || take_flips(&c, flip) ||
         take_adjustments(&c, offsets, scales) ||
         take_numbers(weights, "weights", c.sci.count, sizeof(double), &c.weights) ||
+        take_numbers(depths, "depths", 2 * c.sci.count, sizeof(double), &c.depths) ||
         take_numbers(factors, "median_factors", c.sci.count + 1, sizeof(double), &c.factors) ||
         take_results(&c, out))
         goto done;
     c.stack.weights = c.weights.buf;
+    c.stack.depths = c.depths.buf;
     c.stack.median_factors = c.factors.buf;
     scratch = aligned_alloc(64, (offsky_average_bytes(&c.stack, &rule, &c.result) + 63) / 64 * 64);
     if (!scratch) {

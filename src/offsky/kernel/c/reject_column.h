@@ -10,7 +10,7 @@
  * by_rank       the lowest and the highest are dropped (reject_extremes());
  * by_deviation  bounds are in standard deviations of what is still inside, and where rounding
  *               decides, astropy's order of additions does;
- * by_error      bounds are in median ERR of all samples;
+ * by_error      each sample is judged against the others of its pixel (leave_out_tile.h);
  * by_distance   bounds are in scaled median absolute deviations of what is still inside.
  *
  * None of them: nothing is rejected. */

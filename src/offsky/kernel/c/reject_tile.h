@@ -22,26 +22,6 @@ NAME(find_ends)(const SAMPLE *samples, size_t n, SAMPLE *restrict x_min, SAMPLE 
         }
 }
 
-/* Median ERR of every pixel, over samples that are there and whose ERR is above 0;
- * infinite where there is none, so that nothing is rejected. */
-static NEVER_INLINE void
-NAME(find_median_errors)(
-    const SAMPLE *samples, const SAMPLE *errors, size_t n, SAMPLE *restrict sorted, double *scale)
-{
-    SAMPLE_BITS count[WIDTH] = {0};
-    for (size_t r = 0; r < n; r++)
-        for (size_t p = 0; p < WIDTH; p++) {
-            const size_t i = r * WIDTH + p;
-            const SAMPLE x = samples[i], e = errors[i];
-            const int known = (x == x) & (e > (SAMPLE)0.0);
-            sorted[i] = known ? e : (SAMPLE)HUGE_VAL;
-            count[p] += known;
-        }
-    NAME(sort_rows)(sorted, n);
-    for (size_t p = 0; p < WIDTH; p++)
-        scale[p] = count[p] ? NAME(column_median)(sorted + p, (size_t)count[p]) : HUGE_VAL;
-}
-
 /* Standard deviation and mean of every pixel, added in the order of the exposures. */
 static NEVER_INLINE void
 NAME(find_deviations)(const SAMPLE *samples, size_t n, double *scale, double *mean)
@@ -226,10 +206,9 @@ NAME(settle_pixel_by)(const struct rejection *how,
     NAME(set_range)(samples, n, x, count, &kept, low, high, n_rejected);
 }
 
-/* Reject by bounds: by standard deviation, by ERR or by median absolute deviation. */
+/* Reject by bounds: by standard deviation or by median absolute deviation. */
 static NEVER_INLINE void
 NAME(reject_outside)(SAMPLE *samples,
-                     const SAMPLE *errors,
                      size_t n,
                      const struct rejection *how,
                      int64_t *n_rejected,
@@ -251,8 +230,6 @@ NAME(reject_outside)(SAMPLE *samples,
         NAME(sort_tile)(samples, n, sorted);
         n_open = NAME(find_far_by_mad)(sorted, n, how, scale, about, open, low, high, s);
     } else {
-        if (how->by_error)
-            NAME(find_median_errors)(samples, errors, n, sorted, scale);
         n_open = NAME(find_far)(samples, n, how, scale, about, open);
     }
     memset(open + n_open, 0, BATCH * sizeof *open); /* any pixel fills up the last batch */
@@ -280,7 +257,7 @@ NAME(reject_outside)(SAMPLE *samples,
             long count = (long)n;
             while (count > 0 && column[count - 1] == HUGE_VAL)
                 count--;
-            if (count == 0 || (how->by_error && scale[p] == HUGE_VAL))
+            if (count == 0)
                 continue;
             if (how->by_distance && count != (long)n)
                 scale[p] = mad_of(column, count);
