@@ -46,12 +46,25 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--from",
             "source",
-            type=click.Choice(["associations", "dedicated", "nods", "dithers"]),
+            type=click.Choice(["associations", "dedicated", "nods", "dithers", "table"]),
             default="associations",
             show_default=True,
             help="Products as associations give them; or of exposures: dedicated backgrounds "
             "(BKGDTARG) for all others, or for each the other nods of its pattern, or all others "
-            "of its dither pattern.",
+            "of its dither pattern; or as a table says.",
+        ),
+        click.option(
+            "--backgrounds",
+            multiple=True,
+            metavar="WHAT",
+            help="These are the backgrounds, whatever their BKGDTARG says: obs:2, target:NAME, a "
+            "folder, a file or a pattern of names. Implies --from dedicated.",
+        ),
+        click.option(
+            "--table",
+            metavar="FILE.csv",
+            help="Table with the columns target and background (and product, mask), a row each. "
+            "Implies --from table.",
         ),
         click.option(
             "--any-programme",
@@ -139,7 +152,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("inputs", type=PATH, nargs=-1, required=True)
+@click.argument("inputs", type=PATH, nargs=-1)
 @click.option("-o", "--output", type=PATH, help="Write the plan to this file (JSON).")
 @rule_options
 @worker_options
@@ -180,7 +193,7 @@ def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: An
 
 
 @click.command()
-@click.argument("inputs", type=PATH, nargs=-1, required=True, metavar="PLAN.json|INPUTS...")
+@click.argument("inputs", type=PATH, nargs=-1, metavar="PLAN.json|INPUTS...")
 @click.option(
     "-o", "--output", type=PATH, default=Path(), help="Folder for the products. [default: .]"
 )
@@ -276,6 +289,9 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
             raise click.UsageError("a plan stands alone; give one plan, or inputs to plan")
         _refuse_planning_options(how)
         return given[0]
+    if not inputs and how["table"] is None:
+        raise click.UsageError("name the inputs: associations, folders or exposures")
+    _refuse_other_source(how)
     pairing = Pairing(**{each.name: how[each.name] for each in fields(Pairing)})
     return make_plan(
         inputs,
@@ -287,6 +303,15 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
         masks=by_name_only(how["masks"]),
         mask_dir=how["mask_dir"],
     )
+
+
+def _refuse_other_source(how: dict[str, Any]) -> None:
+    """Raise where --from says otherwise than an option that implies it."""
+    ctx = click.get_current_context()
+    said = ctx.get_parameter_source("source") == click.core.ParameterSource.COMMANDLINE
+    for name, source in (("backgrounds", "dedicated"), ("table", "table")):
+        if how[name] and said and how["source"] != source:
+            raise click.UsageError(f"--{name} is for --from {source}, not {how['source']}")
 
 
 def _refuse_planning_options(how: dict[str, Any]) -> None:

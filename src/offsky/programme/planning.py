@@ -2,79 +2,35 @@
 
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from offsky.errors import ExposureError, ParameterError
 from offsky.io.association import read_association
-from offsky.io.files import exposure_endings, open_exposure
 from offsky.io.mask_choice import masks_of_products
-from offsky.io.names import product_name, product_root
-from offsky.io.product import FileProduct, product_ending
+from offsky.io.names import product_name
+from offsky.io.product import product_ending
 from offsky.io.regular import read_text
 from offsky.options import Options
+from offsky.programme.inputs import Files, check_there, names_of, unreadable
 from offsky.programme.plan import (
     Plan,
-    PlannedFile,
     PlannedProduct,
     absolute,
     group_products,
     merge_groups,
 )
 from offsky.programme.plan_json import is_plan, plan_of
-from offsky.selection.choose import candidate_of
-from offsky.selection.close import warn_of_close
+from offsky.programme.rules import Drafts, by_rule, from_table
 from offsky.selection.examined import Examined, Paired
 from offsky.selection.limits import choose
 from offsky.selection.pairing import Pairing
-from offsky.selection.precedents import Precedents
-from offsky.selection.rules import choose_dedicated, choose_others
 from offsky.selection.suitability import Policy
 from offsky.subtraction import Subtraction
-from offsky.values.exposure import Wanted
-from offsky.values.metadata import KEYWORDS
 
 log = logging.getLogger(__name__)
-
-# What offsky and the pipeline write from exposures; never their inputs in a folder.
-_PRODUCT_SUFFIXES = ("bsub", "bsubints", "combinedbackground")
-
-
-@dataclass
-class _Files:
-    """Input files, each examined once."""
-
-    policy: Policy
-    how: Subtraction
-    planned: dict[str, PlannedFile] = field(default_factory=dict)
-    examined: dict[str, Examined] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
-    precedents: Precedents = field(init=False)
-    _keys: dict[Path, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.precedents = Precedents(self.policy)
-
-    def examine(self, path: Path) -> Examined:
-        """Read a file's headers; raise ExposureError if it is no exposure."""
-        key = self._keys.get(path)
-        if key is None:
-            key = self._keys[path] = absolute(path)
-        if key in self.broken:
-            raise ExposureError(self.broken[key])
-        if key not in self.examined:
-            try:
-                self.examined[key], self.planned[key] = _examine(path, self.how)
-            except ExposureError as error:
-                self.broken[key] = str(error)
-                self.planned[key] = _unreadable(path)
-                raise
-        return self.examined[key]
 
 
 def make_plan(
@@ -119,34 +75,26 @@ def make_plan(
         If an input cannot be used, or nothing was found.
     """
     policy = Policy(force=force)
-    files = _Files(policy, Subtraction.of(options))
+    files = Files(policy, Subtraction.of(options))
     left_out: list[tuple[str, str]] = []
+    check_there(inputs)
     if pairing.source == "associations":
-        drafts = _from_associations(inputs, files, pairing, allow_outside)
+        made = Drafts(_from_associations(inputs, files, pairing, allow_outside))
+    elif pairing.source == "table":
+        made = from_table(inputs, files, pairing, suffix)
     else:
-        exposures = _exposures(inputs, files, suffix, left_out)
-        _refuse_two_stages(exposures)
-        by_rule = choose_dedicated if pairing.source == "dedicated" else choose_others
-        found = by_rule(exposures, pairing, policy)
-        if pairing.source == "dithers":
-            for warning in warn_of_close({each.path: each for each in exposures}, found):
-                log.warning("%s", warning)
-        drafts = [(product_root(Path(paired.target)), paired) for paired in found]
-        named = _paths_of(paired for _, paired in drafts)
-        left_out += [
-            (each.path, _why_left_out(each)) for each in exposures if each.path not in named
-        ]
+        made = by_rule(inputs, files, pairing, suffix, left_out)
+    drafts = made.products
+    named = _paths_of(paired for _, paired in drafts)
+    left_out += [
+        (each.path, _why_left_out(each)) for each in made.exposures if each.path not in named
+    ]
     if not drafts:
         raise ParameterError(
-            f"{_named(inputs)}: no target among {len(files.examined)} exposures; expected some "
+            f"{names_of(inputs)}: no target among {len(files.examined)} exposures; expected some "
             "whose BKGDTARG is not true"
         )
-    of_products = masks_of_products(
-        [paired.backgrounds for _, paired in drafts],
-        masks or {},
-        mask_dir,
-        unused=list(_paths_of(paired for _, paired in drafts)),
-    )
+    of_products = _masks(made, masks or {}, mask_dir, named)
     products = tuple(
         PlannedProduct(
             product_name(root, _shape(files, paired.target), product_ending(paired.target)),
@@ -209,7 +157,7 @@ def changed_since(plan: Plan) -> list[str]:
 
 
 def _from_associations(
-    inputs: Sequence[Path], files: _Files, pairing: Pairing, allow_outside: bool
+    inputs: Sequence[Path], files: Files, pairing: Pairing, allow_outside: bool
 ) -> list[tuple[str, Paired]]:
     """Return products' names and backgrounds, as associations give them."""
     associations: list[Path] = []
@@ -225,7 +173,7 @@ def _from_associations(
             )
     if not associations:
         raise ParameterError(
-            f"{_named(inputs)}: no association (*_asn.json); say how products are made of "
+            f"{names_of(inputs)}: no association (*_asn.json); say how products are made of "
             "exposures: --from dedicated, nods or dithers"
         )
     drafts = []
@@ -237,7 +185,7 @@ def _from_associations(
             except ExposureError as error:
                 paths = tuple(absolute(path) for path in backgrounds)
                 for path in (product.target, *backgrounds):
-                    files.planned.setdefault(absolute(path), _unreadable(path))
+                    files.planned.setdefault(absolute(path), unreadable(path))
                 target = absolute(product.target)
                 drafts.append((product.name, Paired(target, paths, problem=str(error))))
                 continue
@@ -253,85 +201,24 @@ def _from_associations(
     return drafts
 
 
-def _exposures(
-    inputs: Sequence[Path], files: _Files, suffix: str | None, left_out: list[tuple[str, str]]
-) -> list[Examined]:
-    """Examine all exposures among the inputs, in the order of their paths."""
-    found: dict[str, Examined] = {}
-    for path in inputs:
-        if not path.is_dir():
-            if path.suffix.lower() == ".json":
-                raise ParameterError(
-                    f"{path}: an association says itself how its products are made; leave out "
-                    "--from, or give exposures"
-                )
-            found[absolute(path)] = files.examine(path)
-            continue
-        for entry in _entries(path, suffix):
-            try:
-                found[absolute(entry)] = files.examine(entry)
-            except ExposureError as error:
-                log.warning("left out: %s", error)
-                left_out.append((absolute(entry), str(error).removeprefix(f"{entry}: ")))
-    for each in found.values():
-        odd = dict(each.metadata.odd)
-        for name in ("bkgdtarg", "is_imprint"):
-            if name in odd:
-                log.warning(
-                    "%s: %s is %s, no truth value; taken for a target",
-                    each.path,
-                    KEYWORDS[name],
-                    odd[name],
-                )
-    if not found:
-        raise ParameterError(f"{_named(inputs)}: no exposures found; name files or their folders")
-    return [found[key] for key in sorted(found)]
-
-
-def _entries(folder: Path, suffix: str | None) -> list[Path]:
-    """Return what may be exposures in a folder; if there is none, in the folders in it.
-
-    Archives deliver each file in a folder of its own.
-    """
-    with os.scandir(folder) as entries:
-        here = list(entries)
-    found = sorted(each.name for each in here if _may_be_exposure(each, suffix))
-    if found:
-        return [folder / name for name in found]
-    below = sorted(e.name for e in here if e.is_dir(follow_symlinks=False) and e.name[0] != ".")
-    paths = [path for name in below for path in _entries(folder / name, suffix)]
-    if paths and below:
-        log.info("%s: %d files in its folders", folder, len(paths))
-    return paths
-
-
-def _may_be_exposure(entry: os.DirEntry[str], suffix: str | None) -> bool:
-    """Tell by its name whether a folder's entry is to be looked into."""
-    if entry.name.startswith(".") or not entry.name.lower().endswith(exposure_endings()):
-        return False
-    ending = entry.name.split(".")[0].rpartition("_")[2]
-    if ending in _PRODUCT_SUFFIXES or (suffix is not None and ending != suffix.lstrip("_")):
-        return False
-    return entry.is_file()
-
-
-def _examine(path: Path, how: Subtraction) -> tuple[Examined, PlannedFile]:
-    name = absolute(path)
-    with closing(open_exposure(path, variances=how.changes_errors)) as exposure:
-        candidate = candidate_of(exposure)
-        window = candidate.placement.window
-        status = path.stat()
-        planned = PlannedFile(
-            name,
-            status.st_size,
-            status.st_mtime_ns,
-            exposure.shape,
-            exposure.row_bytes(Wanted(err=True, variances=how.propagate)),
-            exposure.held_bytes,
-            FileProduct(Path(path.name)).held_bytes(exposure, how),
-            None if window is None else (window.x0 + 1, window.y0 + 1),
+def _masks(
+    made: Drafts, masks: Mapping[str, Any], mask_dir: Path | None, named: Iterable[str]
+) -> list[tuple[Any, ...]]:
+    """Return the masks of each product's backgrounds."""
+    if not any(made.masks):
+        return masks_of_products(
+            [paired.backgrounds for _, paired in made.products],
+            masks,
+            mask_dir,
+            unused=list(named),
         )
-    return Examined(name, candidate), planned
+    if masks or mask_dir is not None:
+        raise ParameterError("the table has masks, and so has the command; give them once")
+    lists = [
+        tuple(of.get(path) for path in paired.backgrounds)
+        for (_, paired), of in zip(made.products, made.masks, strict=True)
+    ]
+    return [found if any(found) else () for found in lists]
 
 
 def _why_left_out(exposure: Examined) -> str:
@@ -340,15 +227,7 @@ def _why_left_out(exposure: Examined) -> str:
     return "no target's background" if exposure.metadata.bkgdtarg else "not used"
 
 
-def _unreadable(path: Path) -> PlannedFile:
-    try:
-        status = path.stat()
-    except OSError:
-        return PlannedFile(absolute(path), 0, 0)
-    return PlannedFile(absolute(path), status.st_size, status.st_mtime_ns)
-
-
-def _shape(files: _Files, path: str) -> tuple[int, ...]:
+def _shape(files: Files, path: str) -> tuple[int, ...]:
     return files.planned[path].shape
 
 
@@ -364,24 +243,6 @@ def _paths_of(products: Iterable[PlannedProduct | Paired]) -> set[str]:
     return paths.union(*lists.values())
 
 
-def _refuse_two_stages(exposures: Sequence[Examined]) -> None:
-    """Refuse where a folder holds _rate and _rateints, say, of one exposure."""
-    seen: dict[object, Examined] = {}
-    for exposure in exposures:
-        identity = exposure.metadata.identity
-        if identity is None:
-            continue
-        # Slits cut out of one exposure are told apart by their windows.
-        m = exposure.metadata
-        window = (m.xstart, m.ystart, m.xsize, m.ysize)
-        other = seen.setdefault((identity, m.segment, window), exposure)
-        if other is not exposure:
-            raise ExposureError(
-                f"{exposure.path}: the same exposure as {other.path}; name the files to use, or "
-                "the suffix to look for (--suffix rate)"
-            )
-
-
 def _refuse_same_outputs(products: Sequence[PlannedProduct]) -> None:
     names = Counter(product.output for product in products)
     for name, n in names.items():
@@ -391,8 +252,3 @@ def _refuse_same_outputs(products: Sequence[PlannedProduct]) -> None:
                 f"{name}: would be the output of {' and '.join(twice[:2])}; plan them apart, for "
                 "folders of their own"
             )
-
-
-def _named(inputs: Sequence[Path]) -> str:
-    shown = ", ".join(str(path) for path in inputs[:3])
-    return shown if len(inputs) <= 3 else f"{shown} and {len(inputs) - 3} more"

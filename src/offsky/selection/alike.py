@@ -1,6 +1,6 @@
 """Find exposures of the same configuration among many."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from offsky.selection.examined import Examined, Pool
 from offsky.selection.suitability import differ, same_configuration
@@ -15,6 +15,8 @@ class ByConfiguration:
         Those to find.
     also : sequence of str
         Fields of `Metadata` that have to agree beside the configuration.
+    free : set of str
+        Paths of those that need not agree in these.
 
     Notes
     -----
@@ -23,9 +25,15 @@ class ByConfiguration:
     that the target has as well.
     """
 
-    def __init__(self, exposures: Sequence[Examined], also: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        exposures: Sequence[Examined],
+        also: Sequence[str] = (),
+        free: Set[str] = frozenset(),
+    ) -> None:
         self._exposures = exposures
         self._also = tuple(also)
+        self._free = free
         self._values = [self._values_of(each) for each in exposures]
         self._by_known: dict[tuple[int, ...], list[int]] = {}
         for i, values in enumerate(self._values):
@@ -46,11 +54,16 @@ class ByConfiguration:
         return self._found[values]
 
     def _values_of(self, exposure: Examined) -> tuple[object, ...]:
-        return (*exposure.configuration, *(exposure.plain(name) for name in self._also))
+        return (*exposure.configuration, *self._more(exposure))
+
+    def _more(self, exposure: Examined) -> list[object]:
+        if exposure.path in self._free:
+            return [None] * len(self._also)
+        return [exposure.plain(name) for name in self._also]
 
     def _is_like(self, target: Examined, other: Examined) -> bool:
         return same_configuration(target.metadata, other.metadata) and not any(
-            differ(target.plain(name), other.plain(name)) for name in self._also
+            map(differ, self._more(target), self._more(other))
         )
 
     def _look_up(self, wanted: tuple[object, ...]) -> list[Examined]:

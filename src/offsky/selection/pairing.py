@@ -7,9 +7,9 @@ from typing import Literal
 from offsky.errors import ParameterError
 from offsky.values.metadata import KEYWORDS
 
-Source = Literal["associations", "dedicated", "nods", "dithers"]
+Source = Literal["associations", "dedicated", "nods", "dithers", "table"]
 
-SOURCES: tuple[Source, ...] = ("associations", "dedicated", "nods", "dithers")
+SOURCES: tuple[Source, ...] = ("associations", "dedicated", "nods", "dithers", "table")
 
 _IN_FWHM = re.compile(r"\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*fwhm\s*", re.IGNORECASE)
 _FIELDS = {keyword: name for name, keyword in KEYWORDS.items()}
@@ -25,9 +25,14 @@ class Pairing:
         "associations": as written in them. "dedicated": exposures with BKGDTARG true
         are backgrounds of all others of the same programme and configuration. "nods": each
         exposure's backgrounds are its pattern's exposures at other nods. "dithers": all
-        others of its pattern.
+        others of its pattern. "table": as written in a table.
     any_programme : bool
         Take dedicated backgrounds of other programmes too.
+    backgrounds : tuple of str
+        The backgrounds, whatever their BKGDTARG says: "obs:2", "target:NAME", a folder, files
+        or a pattern of names. Then `source` is "dedicated".
+    table : str or None
+        A table (CSV) with the columns target and background. Then `source` is "table".
     add_dedicated : bool
         Add the dedicated backgrounds to those of nods or dithers.
     group_by : str or None
@@ -58,6 +63,8 @@ class Pairing:
 
     source: Source = "associations"
     any_programme: bool = False
+    backgrounds: tuple[str, ...] = ()
+    table: str | None = None
     add_dedicated: bool = False
     group_by: str | None = None
     pair: bool = False
@@ -69,6 +76,9 @@ class Pairing:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        for given, source in ((self.backgrounds, "dedicated"), (self.table, "table")):
+            if given and self.source == "associations":
+                object.__setattr__(self, "source", source)
         if self.source not in SOURCES:
             raise ParameterError(
                 f"products from {self.source!r}: expected one of {', '.join(SOURCES)}"
@@ -93,7 +103,12 @@ class Pairing:
         """Backgrounds that a product needs."""
         if self.min_backgrounds is not None:
             return self.min_backgrounds
-        return 0 if self.source == "associations" else 1
+        return 0 if self.is_written else 1
+
+    @property
+    def is_written(self) -> bool:
+        """Whether someone has written down which backgrounds a target has."""
+        return self.source in ("associations", "table")
 
     @property
     def grouping(self) -> tuple[bool, tuple[str, ...]]:
@@ -140,6 +155,8 @@ def in_arcsec_or_fwhm(separation: float | str | None) -> tuple[float | None, flo
 _ONLY_FROM: dict[str, tuple[Source, ...]] = {
     "add_dedicated": ("nods", "dithers"),
     "any_programme": ("dedicated", "nods", "dithers"),
+    "backgrounds": ("dedicated",),
+    "table": ("table",),
     "group_by": ("nods", "dithers"),
     "pair": ("nods", "dithers", "dedicated"),
 }
@@ -154,6 +171,8 @@ def _check_sources(pairing: Pairing) -> None:
                 f"--{name.replace('_', '-')} is for products from {' or '.join(sources)}, not "
                 f"from {pairing.source}; leave it out, or say --from {sources[0]}"
             )
+    if pairing.source == "table" and not pairing.table:
+        raise ParameterError("products from a table: name it (--table FILE.csv)")
     if pairing.any_programme and pairing.source != "dedicated" and not pairing.add_dedicated:
         raise ParameterError(
             "--any-programme is for dedicated backgrounds; give --add-dedicated too, or drop it"

@@ -1,12 +1,13 @@
 """The rules that find each target's backgrounds from headers alone: pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from offsky.selection.alike import ByConfiguration
 from offsky.selection.examined import Dropped, Examined, Paired, Pool
+from offsky.selection.hints import Hints
 from offsky.selection.limits import choose
 from offsky.selection.nods import excluded_nods, mode_of, nod_of, why_none
 from offsky.selection.pairing import Pairing
@@ -20,7 +21,10 @@ _PROGRAMME = ("program", "observation")
 
 
 def choose_dedicated(
-    exposures: Sequence[Examined], pairing: Pairing, policy: Policy
+    exposures: Sequence[Examined],
+    pairing: Pairing,
+    policy: Policy,
+    named: Mapping[str, bool] | None = None,
 ) -> list[Paired]:
     """Give every target the exposures with BKGDTARG true that are like it.
 
@@ -32,14 +36,23 @@ def choose_dedicated(
         Which of them to leave out.
     policy : Policy
         How strict to be.
+    named : mapping of str to bool, or None
+        The backgrounds by their paths, whatever BKGDTARG says, of every target of the same
+        configuration; with whether they serve other programmes too. None for those with
+        BKGDTARG true.
 
     Returns
     -------
     list of Paired
-        One for each exposure whose BKGDTARG is not true.
+        One for each exposure that is not named, and whose BKGDTARG is not true.
     """
-    dedicated = find_dedicated(exposures, pairing)
-    targets = [each for each in exposures if is_target(each)]
+    if named is None:
+        dedicated, hints = find_dedicated(exposures, pairing), Hints(exposures).of
+    else:
+        dedicated, hints = _named(exposures, pairing, named), _none_named
+    targets = [
+        each for each in exposures if is_target(each) and (named is None or each.path not in named)
+    ]
     pools = [dedicated.like(target) for target in targets]
     paired = _paired_with_dedicated(targets, pools) if pairing.pair else {}
     precedents = Precedents(policy)
@@ -49,11 +62,23 @@ def choose_dedicated(
             **_candidates(pool.members, pool, paired.get(target.path)),
             pairing=pairing,
             policy=policy,
-            none="no dedicated background (BKGDTARG) of its programme and configuration",
+            none="" if pool.members else hints(target),
             precedents=precedents,
         )
         for target, pool in zip(targets, pools, strict=True)
     ]
+
+
+def _named(
+    exposures: Sequence[Examined], pairing: Pairing, named: Mapping[str, bool]
+) -> ByConfiguration:
+    members = [each for each in exposures if each.path in named and not each.metadata.is_imprint]
+    free = {path for path, any_programme in named.items() if any_programme}
+    return ByConfiguration(members, () if pairing.any_programme else ("program",), free)
+
+
+def _none_named(target: Examined) -> str:
+    return "none of the named backgrounds has its configuration"
 
 
 def _paired_with_dedicated(
