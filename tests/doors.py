@@ -249,6 +249,7 @@ class FileDoor(Door):
             output,
             combined_path=combined if how.average else None,
             masks=_masks(job, how),
+            imprints=job.imprints,
             **how.named(),
             **changes,
         )
@@ -270,6 +271,7 @@ class CommandDoor(FileDoor):
             *("-o", output),
             *(["--save-combined"] if how.average else []),
             *_masks_on_command_line(job, how),
+            *(f"--imprint={imprint}" for imprint in job.imprints),
             *how.on_command_line(),
             *on_command_line(changes),
         )
@@ -400,6 +402,7 @@ class ModelDoor(Door):
                 target,
                 backgrounds,
                 masks=_masks(job, how),
+                imprints=open_models(job.imprints, stack),
                 combined_path=combined if how.average else None,
                 on_outcome=outcomes.append,
                 **how.named(),
@@ -438,9 +441,16 @@ class StepDoor(Door):
         if how.progress is not None:
             self._monkeypatch.setattr(BackgroundStep, "progress", staticmethod(how.progress))
         with outcomes_logged() as outcomes:
+            # Imprints are members of an association.
+            given: tuple[Any, ...] = (os.fspath(job.target), list(map(os.fspath, job.backgrounds)))
+            if job.imprints:
+                members = [
+                    {"expname": os.fspath(path.absolute()), "exptype": kind}
+                    for path, kind in members_of(job)
+                ]
+                given = ({"products": [{"name": root(job.target), "members": members}]},)
             result = BackgroundStep.call(
-                os.fspath(job.target),
-                [os.fspath(path) for path in job.backgrounds],
+                *given,
                 save_combined_background=how.average,
                 save_results=True,
                 suffix="bsub",
@@ -489,12 +499,17 @@ def open_models(paths: Sequence[Path], stack: ExitStack) -> list[Any]:
     return [stack.enter_context(datamodels.open(path)) for path in paths]
 
 
+def members_of(job: Job) -> list[tuple[Path, str]]:
+    """Return the members of a product of an association."""
+    members = [(job.target, "science"), *((each, "background") for each in job.backgrounds)]
+    return members + [(each, "imprint") for each in job.imprints]
+
+
 def write_association(jobs: Sequence[Job], folder: Path) -> Path:
     """Write an association of all jobs, its members by their paths from the folder."""
     products = []
     for job in jobs:
-        members = [(job.target, "science"), *((each, "background") for each in job.backgrounds)]
-        named = [(os.path.relpath(path, folder), kind) for path, kind in members]
+        named = [(os.path.relpath(path, folder), kind) for path, kind in members_of(job)]
         products.append((root(job.target), named))
     return plain.write_association(folder / "jobs_asn.json", *products)
 
@@ -569,7 +584,14 @@ class AverageFileDoor(AverageDoor):
     def _make(self, job: Job, output: Path, changes: Changes, how: How) -> dict[str, Any]:
         masks = _masks(job, how)
         return as_json(
-            offsky.average_file(job.backgrounds, output, masks=masks, **how.named(), **changes)
+            offsky.average_file(
+                job.backgrounds,
+                output,
+                masks=masks,
+                imprints=job.imprints,
+                **how.named(),
+                **changes,
+            )
         )
 
 
@@ -584,6 +606,7 @@ class AverageCommandDoor(AverageDoor):
             *job.backgrounds,
             *("-o", output),
             *_masks_on_command_line(job, how),
+            *(f"--imprint={imprint}" for imprint in job.imprints),
             *how.on_command_line(),
             *on_command_line(changes),
         )
@@ -604,6 +627,7 @@ class AverageModelDoor(AverageDoor):
             with offsky.average(
                 backgrounds,
                 masks=_masks(job, how),
+                imprints=open_models(job.imprints, stack),
                 on_outcome=outcomes.append,
                 **given,
                 **changes,

@@ -26,11 +26,12 @@ VARIANCES = {"VAR_POISSON": 0.6, "VAR_RNOISE": 0.3, "VAR_FLAT": 0.1}
 
 @dataclass(frozen=True)
 class Job:
-    """A product to be made: its target, backgrounds and, where given, their masks."""
+    """A product to be made: its target, backgrounds and, where given, masks and imprints."""
 
     target: Path
     backgrounds: tuple[Path, ...]
     masks: tuple[Path | None, ...] = ()
+    imprints: tuple[Path, ...] = ()
 
     @property
     def is_asdf(self) -> bool:

@@ -92,13 +92,13 @@ def test_members_of_other_types_are_ignored_with_a_line_each(
 ) -> None:
     name, members = product("first", "target", "one")
     # Not there, and never looked for.
-    others = [("leak_rate.fits", "imprint"), ("sources.ecsv", "sourcecat")]
+    others = [("blank_rate.fits", "selfcal"), ("sources.ecsv", "sourcecat")]
     asn = write_association(inputs / "a_asn.json", (name, [others[0], *members, others[1]]))
     assert run("subtract", asn) == 0
     # What is not used although it was given is to be seen without asking for it.
     ignored = [r for r in caplog.records if "ignored" in r.getMessage()]
     assert [record.levelname for record in ignored] == ["WARNING"] * 2
-    assert "products[0].members[0]: 'imprint'" in ignored[0].getMessage()
+    assert "products[0].members[0]: 'selfcal'" in ignored[0].getMessage()
     assert "products[0].members[3]: 'sourcecat'" in ignored[1].getMessage()
     assert (pixels("first_bsub.fits") == 9).all()
 

@@ -164,7 +164,9 @@ def test_a_plan_names_the_imprints_that_it_left_out(tmp_path: Path) -> None:
     for number in (1, 2):
         expose(tmp_path, number)
     leakcal = expose(tmp_path, 3, meta__exposure__imprint=True)
-    plan = make_plan([tmp_path], pairing=Pairing(source="dithers"), options=Options())
+    plan = make_plan(
+        [tmp_path], pairing=Pairing(source="dithers"), options=Options(), imprints="ignore"
+    )
     assert [len(product.backgrounds) for product in plan.products] == [1, 1]
     assert plan.left_out == (
         (str(leakcal), "an imprint (IS_IMPRT), neither target nor background"),
@@ -376,6 +378,8 @@ def test_groups_balanced_for_workers_keep_every_product(
 PLAN = Plan(
     Pairing(source="nods", min_separation=0.3),
     (
+        PlannedFile("/x/l", 10, 20, (24, 16), 192, 0, 0, (1, 1)),
+        PlannedFile("/x/m", 10, 20, (24, 16), 192, 0, 0, (1, 1)),
         PlannedFile("/x/p", 10, 20, (24, 16), 192, 0, 0, (1, 1)),
         PlannedFile("/x/q", 10, 20, (2, 24, 16), 384, 0, 0, (9, 5)),
         PlannedFile("/x/r", 10, 20, (24, 16), 192, 4608),
@@ -388,7 +392,15 @@ PLAN = Plan(
             (Dropped("too near", ("/x/p", "/x/r")),),
             Options(sigma=2.5),
         ),
-        PlannedProduct("q.fits", "/x/q", ("/x/p", "/x/r"), (), Options(sigma=2.5), True),
+        PlannedProduct(
+            "q.fits",
+            "/x/q",
+            ("/x/p", "/x/r"),
+            (),
+            Options(sigma=2.5),
+            True,
+            imprints=(("/x/l", "/x/m"), (), ("/x/l",)),
+        ),
         PlannedProduct("r.fits", "/x/r", (), skipped="no", problem="really"),
     ),
     (Group("leave-one-out", (0,)), Group("shared", (1,))),
@@ -401,7 +413,8 @@ def test_a_plan_survives_its_json() -> None:
     assert parse_plan(text, "plan.json") == PLAN
     content = json.loads(text)
     assert (content["format"], content["version"], content["root"]) == ("offsky-plan", 2, "/x")
-    assert list(content["files"]) == ["p", "q", "r"]
+    assert list(content["files"]) == ["l", "m", "p", "q", "r"]
+    assert content["products"][1]["imprints"] == [["l", "m"], [], ["l"]]
 
 
 names = st.sampled_from(["a", "b c", "sub/d", "é\n", "..", "sub/../e"])

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from offsky.choices import Changes, choose_options
 from offsky.combine.planes import count_threads
@@ -42,6 +42,7 @@ def subtract_file(
     masks: Sequence[Any] | Mapping[str, Any] = (),
     mask_dir: StrPath | None = None,
     report: StrPath | bool = False,
+    imprints: Sequence[StrPath] = (),
     memory: int | str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -87,6 +88,10 @@ def subtract_file(
     report : path-like or bool
         Where to write a page that shows the product and judges it: ``.html``, a folder, or True
         for beside the output. See docs/report.md.
+    imprints : sequence of path-like
+        NIRSpec imprints (leakcals), to be subtracted from the target and from each
+        background first: a single one from all; of several the one that fits the exposure
+        by BKGDTARG, OBSERVTN and PATT_NUM, as the JWST pipeline chooses.
     memory : int, str or None
         Most memory of the process, in bytes or as "250M" (M is 2**20); None for no limit.
     threads : int or None
@@ -127,6 +132,7 @@ def subtract_file(
         product=FileProduct(output, overwrite=overwrite, name_of=name_of),
         combined=None if combined is None else FileAverage(combined, overwrite=overwrite),
         masks=masks_for(backgrounds, masks, mask_dir),
+        imprint_choice=paths_of(imprints, "imprints"),
         policy=Policy(force=force),
         observers=_observers(report, output, overwrite=overwrite),
     )
@@ -146,6 +152,7 @@ def subtract_association(
     masks: Mapping[str, Any] | None = None,
     mask_dir: StrPath | None = None,
     report: StrPath | bool = False,
+    imprints: Literal["use", "ignore"] = "use",
     memory: int | str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -170,6 +177,9 @@ def subtract_association(
         Masks by the names of their backgrounds.
     report : path-like or bool
         A folder for a page on each product and an index of them; True for beside the outputs.
+    imprints : str
+        "use" to subtract imprint members from the target and from each background first, as
+        the JWST pipeline does; "ignore" for exposures as they are.
     profile, options, overwrite, force, mask_dir, memory, threads, progress, changes
         As for `subtract_file`.
 
@@ -185,6 +195,7 @@ def subtract_association(
         If the association cannot be followed.
     """
     from offsky.io.association import read_association
+    from offsky.selection.imprints import uses_imprints
 
     chosen = choose_options(profile, options, changes)
     limits = _limits(threads, memory)
@@ -203,6 +214,7 @@ def subtract_association(
                 product=FileProduct(None, overwrite=overwrite, name_of=name_of),
                 combined=FileAverage(saved, overwrite=overwrite) if save_combined else None,
                 masks=own_masks,
+                imprint_choice=product.imprints if uses_imprints(imprints) else (),
                 policy=Policy(force=force),
                 observers=_observers(report, None, overwrite=overwrite, index=True),
             )
@@ -283,6 +295,7 @@ def average_file(
     force: bool = False,
     masks: Sequence[Any] | Mapping[str, Any] = (),
     mask_dir: StrPath | None = None,
+    imprints: Sequence[StrPath] = (),
     memory: int | str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -297,7 +310,9 @@ def average_file(
     output_path : path-like
         The file to write, ASDF where its name ends in ``.asdf``, else FITS, with SCI, ERR and
         DQ of shape (ny, nx). A pixel without any sample is NaN in SCI and ERR.
-    profile, options, overwrite, force, masks, mask_dir, memory, threads, progress, changes
+    profile, options, overwrite, force, masks, mask_dir, imprints, memory, threads
+        As for `subtract_file`.
+    progress, changes
         As for `subtract_file`.
 
     Returns
@@ -319,9 +334,17 @@ def average_file(
         backgrounds=tuple(backgrounds),
         combined=FileAverage(Path(output_path), overwrite=overwrite),
         masks=masks_for(backgrounds, masks, mask_dir),
+        imprint_choice=paths_of(imprints, "imprints"),
         policy=Policy(force=force),
     )
     return _made(order, chosen, _limits(threads, memory), progress, started)
+
+
+def paths_of(given: Sequence[StrPath], what: str) -> tuple[Path, ...]:
+    """Return paths; refuse a single name, which would be taken for its letters."""
+    if isinstance(given, str | bytes | os.PathLike):
+        raise ParameterError(f"{what} is a single name: give a list of files")
+    return tuple(Path(path) for path in given)
 
 
 def _limits(threads: int | None, memory: int | str | None) -> Limits:

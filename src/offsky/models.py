@@ -42,6 +42,7 @@ def subtract(
     options: Options | None = None,
     masks: Sequence[Any] | Mapping[str, Any] = (),
     mask_dir: StrPath | None = None,
+    imprints: Sequence[Any] = (),
     combined_path: StrPath | None = None,
     overwrite: bool = False,
     memory: int | str | None = None,
@@ -79,6 +80,10 @@ def subtract(
         samples are left out; None is no mask.
     mask_dir : path-like or None
         A folder in which the mask of ``<root>_rate.fits`` is ``<root>_mask.fits``.
+    imprints : sequence of JwstDataModel or path-like
+        NIRSpec imprints (leakcals), to be subtracted from the target and from each
+        background first: a single one from all; of several the one that fits the exposure
+        by BKGDTARG, OBSERVTN and PATT_NUM, as the JWST pipeline chooses. Not changed.
     combined_path : path-like or None
         Where to write the average itself, as ASDF where the name ends in ``.asdf``, else as
         FITS; None for nowhere.
@@ -124,6 +129,7 @@ def subtract(
             product=ModelProduct(model, check=check),
             combined=combined,
             masks=masks_for(backgrounds, masks, mask_dir),
+            imprint_choice=tuple(imprints),
             policy=Policy(force=force),
         )
         return made(order, chosen, threads, memory, progress, on_outcome).product
@@ -140,6 +146,7 @@ def average(
     options: Options | None = None,
     masks: Sequence[Any] | Mapping[str, Any] = (),
     mask_dir: StrPath | None = None,
+    imprints: Sequence[Any] = (),
     memory: int | str | None = None,
     progress: Progress | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
@@ -151,9 +158,9 @@ def average(
     ----------
     backgrounds : sequence of JwstDataModel or path-like
         At least one; images and cubes in any mixture. Not changed.
-    sigma, maxiters, threads, force, profile, options, masks, mask_dir, memory, progress
+    sigma, maxiters, threads, force, profile, options, masks, mask_dir, imprints, memory
         As for `subtract`.
-    on_outcome, changes
+    progress, on_outcome, changes
         As for `subtract`.
 
     Returns
@@ -184,6 +191,7 @@ def average(
         backgrounds=tuple(backgrounds),
         combined=ModelAverage(),
         masks=masks_for(backgrounds, masks, mask_dir),
+        imprint_choice=tuple(imprints),
         policy=Policy(force=force),
     )
     return made(order, chosen, threads, memory, progress, on_outcome).combined

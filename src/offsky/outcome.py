@@ -66,6 +66,9 @@ class Outcome:
     err_ratios : tuple of float
         Scatter of the samples over their ERR, for each background used; empty where it was not
         measured (see the option `err_scale`).
+    imprints : tuple of (str, tuple of str)
+        The target and the backgrounds from which an imprint was subtracted, each with its
+        imprints.
     """
 
     status: str
@@ -91,6 +94,7 @@ class Outcome:
     reason: str | None = None
     report: str | None = None
     err_ratios: tuple[float, ...] = ()
+    imprints: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the attributes by name, ready for JSON.
@@ -110,6 +114,10 @@ class Outcome:
         lines = [] if self.target is None else [("target", self.target)]
         lines.append(("backgrounds", f"{len(self.backgrounds)}: {_first(self.backgrounds)}"))
         lines += [("dropped", f"{name}: {reason}") for name, reason in self.dropped]
+        if self.imprints:
+            names = tuple(dict.fromkeys(name for _, names in self.imprints for name in names))
+            of = _count(len(self.imprints), "exposure")
+            lines.append(("imprints", f"{_first(names)}, subtracted from {of}"))
         changed = self.options.beyond_profile().items()
         lines.append(("options", ", ".join([
             f"profile {self.options.profile}",
@@ -215,6 +223,7 @@ def completed(
     n_no_value: int = 0,
     scale: TargetScale | None = None,
     predicted_bytes: int = 0,
+    imprints: tuple[tuple[str, tuple[str, ...]], ...] = (),
 ) -> Outcome:
     """Return the outcome of a complete average or subtraction."""
     return Outcome(
@@ -239,6 +248,7 @@ def completed(
         target_scale_error=0.0 if scale is None else scale.error,
         predicted_bytes=predicted_bytes,
         err_ratios=finished.err_ratios,
+        imprints=imprints,
     )
 
 

@@ -107,7 +107,8 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
                 return self._from_reference(step_input, input_bkg_list)
             given = self.bkg_list if input_bkg_list is None else input_bkg_list
             try:
-                return self._subtract(target, _listed(members["background"] or given))
+                backgrounds = _listed(members["background"] or given)
+                return self._subtract(target, backgrounds, tuple(members["imprint"]))
             except BaseException:
                 # A file that was opened here is nobody else's to close.
                 if isinstance(members["science"][0], str | os.PathLike):
@@ -167,7 +168,9 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
         ]
         return {**step_input, "products": products}
 
-    def _subtract(self, target: Any, backgrounds: list[Any]) -> Any:
+    def _subtract(
+        self, target: Any, backgrounds: list[Any], imprints: tuple[Any, ...] = ()
+    ) -> Any:
         if not backgrounds:
             log.warning("no backgrounds given; nothing is subtracted")
             target.meta.cal_step.bkg_subtract = SKIPPED
@@ -179,6 +182,8 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             product=ModelProduct(target, in_place=True),
             combined=ModelAverage(target) if self.save_combined_background else None,
             masks=masks_for(backgrounds, _named_masks(self.masks), self.mask_dir),
+            # Inside a pipeline they have been subtracted, and are not given.
+            imprint_choice=imprints,
             policy=Policy(force=True, all_or_nothing_tilt=True),
         )
         result = made(order, self._options(), self.threads, self.memory, self.progress)

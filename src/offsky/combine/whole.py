@@ -151,7 +151,7 @@ class Assembly:
                 planes["var_rnoise"] if names else None,
                 n_samples=self._n_samples,
                 n_masked=self._n_masked,
-                shares=tuple(self._planes[f"share{g}"] for g in range(self._kept.n_shares)),
+                shares=tuple(planes[f"share{g}"] for g in range(self._kept.n_shares)),
             )
         return Finished(
             average,

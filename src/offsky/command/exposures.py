@@ -12,6 +12,8 @@ from offsky.command.shared import (
     PATH,
     averaging_options,
     by_name_only,
+    imprint_files,
+    imprint_use,
     one_line_errors,
     progress_bar,
     report_option,
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     help="Let members of the association lie outside its folder.",
 )
 @report_option
+@imprint_files
+@imprint_use
 @averaging_options
 def subtract(
     target: Path,
@@ -53,6 +57,8 @@ def subtract(
     save_combined: bool,
     allow_outside: bool,
     report: str | None,
+    imprints: tuple[Path, ...],
+    imprint_use: str,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -71,12 +77,17 @@ def subtract(
     if target.suffix.lower() == ".json":
         if backgrounds:
             raise click.UsageError("an association names its backgrounds itself")
+        if imprints:
+            raise click.UsageError("an association names its imprints itself")
         how["masks"] = by_name_only(how["masks"])
         how |= {"report": report_place(report), "save_combined": save_combined}
+        how["imprints"] = imprint_use
         _subtract_association(target, output or Path(), as_json, allow_outside, how)
         return
     if allow_outside:
         raise click.UsageError("--allow-outside is for associations")
+    if imprint_use != "use":
+        raise click.UsageError("--imprints is for associations; without --imprint none is used")
 
     def work(progress: "Progress") -> "Outcome":
         from offsky.files import subtract_file
@@ -90,6 +101,7 @@ def subtract(
             output,
             combined_path=combined if save_combined else None,
             report=report_place(report),
+            imprints=imprints,
             progress=progress,
             options=take_options(how),
             **how,
@@ -134,6 +146,7 @@ def _subtract_association(
 @click.command()
 @click.argument("backgrounds", type=PATH, nargs=-1, required=True)
 @click.option("-o", "--output", type=PATH, required=True, help="File to write.")
+@imprint_files
 @partial(averaging_options, subtracts=False)
 def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **how: Any) -> None:
     """Average BACKGROUNDS into one file, to look at or to use as a background.

@@ -15,6 +15,7 @@ from offsky.command.shared import (
     PATH,
     averaging_options,
     by_name_only,
+    imprint_use,
     one_line_errors,
     report_option,
     report_place,
@@ -125,6 +126,7 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Let members of associations lie outside their folder.",
         ),
+        imprint_use,
     ]
     for option in reversed(options):
         command = option(command)
@@ -302,6 +304,7 @@ def _plan_of(inputs: Sequence[Path], how: dict[str, Any]) -> "Plan":
         allow_outside=how["allow_outside"],
         masks=by_name_only(how["masks"]),
         mask_dir=how["mask_dir"],
+        imprints=how["imprint_use"],
     )
 
 

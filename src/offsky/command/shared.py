@@ -24,6 +24,27 @@ _BESIDE = ""
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+imprint_files = click.option(
+    "--imprint",
+    "imprints",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="NIRSpec imprint (leakcal) to subtract from the exposures first: a single one from all; "
+    "of several the one that fits an exposure by BKGDTARG, OBSERVTN and PATT_NUM.",
+)
+
+imprint_use = click.option(
+    "--imprints",
+    "imprint_use",
+    type=click.Choice(["use", "ignore"]),
+    default="use",
+    show_default=True,
+    help="Subtract the imprints that associations name, or that lie among the exposures of a "
+    "programme; or ignore them.",
+)
+
+
 class _Bytes(click.ParamType[int] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
     """A number of bytes such as 4G."""
 

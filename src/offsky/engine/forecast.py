@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from offsky.combine.blocks import block_rows
 from offsky.engine.passes import Facts, Pass, Recipe
+from offsky.io.imprinted import imprints_of
 from offsky.measure.pairs import block_grid
 from offsky.measure.sources import STRIP_BYTES
 from offsky.options import Options
@@ -27,6 +28,9 @@ _AVERAGE_ROW_BYTES = 22 + 40
 _REDUCED_ROW_BYTES, _REDUCED_ERROR_BYTES = 14, 24
 # A row of a target beside the one that is read, and its product: SCI, DQ; and ERR, VAR_*.
 _PRODUCT_ROW_BYTES, _PRODUCT_ERROR_BYTES = 16, 32
+# What adding the errors of imprints takes beside, by pixel: coefficients, variances and sums in
+# float64, ERR and variances of the result; and of a whole average that is saved.
+_IMPRINT_ROW_BYTES, _IMPRINT_SAVE_BYTES = 96, 12
 # Reads of fewer rows than this are many and small.
 _COMFORTABLE_ROWS = 16
 # Open files that products are written to in one pass, at most.
@@ -70,7 +74,13 @@ def wanted_planes(pass_: Pass, options: Options) -> Wanted:
 
 def facts_of(exposure: Exposure, wanted: Wanted) -> Facts:
     """Return what arranging and forecasting know of an open exposure."""
-    return Facts(exposure.same_as, exposure.shape, exposure.row_bytes(wanted), exposure.held_bytes)
+    return Facts(
+        exposure.same_as,
+        exposure.shape,
+        exposure.row_bytes(wanted),
+        exposure.held_bytes,
+        tuple(each.same_as for each in imprints_of(exposure)),
+    )
 
 
 def forecast(
@@ -165,6 +175,8 @@ def _once_bytes(pass_: Pass, threads: int) -> int:
         reverse=True,
     )
     per_pixel = _MEDIAN_PIXEL_BYTES + saves * _SAVE_PIXEL_BYTES
+    if saves and _n_groups(pass_):
+        per_pixel += _IMPRINT_SAVE_BYTES
     return n_pixels * per_pixel + sum(late[:threads])
 
 
@@ -197,7 +209,18 @@ def _row_bytes(pass_: Pass, options: Options) -> int:
             n_integrations = target.shape[0]
         each = _PRODUCT_ROW_BYTES + (propagates or demand.changes_errors) * _PRODUCT_ERROR_BYTES
         product = max(product, 2 * n_integrations * demand.frame.nx * each)
-    return n_bytes + widest * _AVERAGE_ROW_BYTES + product
+    imprint = 0
+    if any(demand.target.imprints for demand in changes if demand.target is not None):
+        # Rows of a target minus its imprint are read for its writer.
+        imprint += max(d.target.row_bytes for d in changes if d.target is not None)
+    if propagates and (imprint or _n_groups(pass_)):
+        imprint += widest * (4 * _n_groups(pass_) + _IMPRINT_ROW_BYTES)
+    return n_bytes + widest * _AVERAGE_ROW_BYTES + product + imprint
+
+
+def _n_groups(pass_: Pass) -> int:
+    """Return the most groups of exposures with imprints that an average has."""
+    return max(recipe.kept(propagates=True).n_shares for recipe in pass_.recipes)
 
 
 def _most_recipes(pass_: Pass) -> int:

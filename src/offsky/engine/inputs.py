@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from offsky.engine.order import Order
 from offsky.io.files import key_of, open_exposure
+from offsky.io.imprinted import ImprintedExposure
 from offsky.io.mask import UserMask, read_mask
 from offsky.options import Options
 from offsky.values.exposure import Exposure
@@ -32,6 +33,7 @@ class Inputs:
         self._variances = options.errors == "propagate" or options.uncovered == "nan"
         self._good_is = options.mask_good_is
         self._exposures: dict[Hashable, Exposure] = {}
+        self._imprinted: dict[Hashable, Exposure] = {}
         self._masks: dict[Hashable, UserMask] = {}
         self._errors: dict[Hashable, Exception] = {}
 
@@ -58,6 +60,11 @@ class Inputs:
                 raise
         return self._exposures[key]
 
+    def imprinted(self, exposure: Exposure, imprints: Sequence[Exposure]) -> Exposure:
+        """Return an exposure minus its imprints, the same object for the same of all."""
+        made = ImprintedExposure(exposure, imprints)
+        return self._imprinted.setdefault(made.same_as, made)
+
     def mask(self, given: Any, exposure: Exposure) -> UserMask:
         """Return a mask, checked against the exposure that it is for."""
         shape = (exposure.shape[-2], exposure.shape[-1])
@@ -74,7 +81,7 @@ class Inputs:
 
     def paths_of(self, order: Order) -> list[Path]:
         """Return the files that an order reads."""
-        given = [order.target, *order.backgrounds, *order.masks]
+        given = [order.target, *order.backgrounds, *order.masks, *order.every_imprint]
         return [Path(each) for each in given if isinstance(each, str | os.PathLike)]
 
     def __enter__(self) -> Self:

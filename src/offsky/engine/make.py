@@ -103,6 +103,12 @@ def _chosen(number: int, order: Order, inputs: Inputs, options: Options) -> Maki
         )
     ]
     selection = choose_backgrounds(target, backgrounds, policy=order.policy, options=options)
+    exposures = [*backgrounds, *([] if target is None else [target])]
+    if order.every_imprint or any(each.metadata.had_imprint for each in exposures):
+        # What only an option needs is imported there: a cold run waits for less.
+        from offsky.engine.imprints import with_imprints
+
+        target, backgrounds = with_imprints(order, inputs, target, backgrounds, selection)
     return Making(number, order, options, target, backgrounds, masks, selection)
 
 

@@ -95,6 +95,12 @@ class Order:
         Where the average goes; None for nowhere.
     masks : tuple of (path, array or None)
         One for each background, or empty.
+    imprints : tuple of tuples of (path or data model)
+        Imprints of the target (an empty tuple where there is none), then of each background;
+        of several the mean is subtracted. Empty for no imprints at all.
+    imprint_choice : tuple of (path or data model)
+        Imprints to choose from, by the headers, for the target and each background: in the
+        place of `imprints`.
     policy : Policy
         How strict to be with the backgrounds.
     name : str
@@ -108,9 +114,16 @@ class Order:
     product: Product | None = None
     combined: AverageProduct | None = None
     masks: tuple[Any, ...] = ()
+    imprints: tuple[tuple[Any, ...], ...] = ()
+    imprint_choice: tuple[Any, ...] = ()
     policy: Policy = field(default_factory=Policy)
     name: str = ""
     observers: tuple[Observer, ...] = ()
+
+    @property
+    def every_imprint(self) -> tuple[Any, ...]:
+        """All imprints that it may read."""
+        return (*self.imprint_choice, *(each for of_one in self.imprints for each in of_one))
 
 
 @dataclass(frozen=True, slots=True)

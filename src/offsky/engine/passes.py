@@ -29,12 +29,15 @@ class Facts:
         Memory that reading one row takes, in the planes that a run reads.
     held_bytes : int
         Memory that it takes as long as it is open.
+    imprints : tuple of hashable
+        What tells the imprints from others that are subtracted from it.
     """
 
     key: Hashable
     shape: tuple[int, ...]
     row_bytes: int
     held_bytes: int = 0
+    imprints: tuple[Hashable, ...] = ()
 
     @property
     def is_cube(self) -> bool:
@@ -137,7 +140,14 @@ class Recipe:
 
     def kept(self, *, propagates: bool) -> Kept:
         """Return which planes are kept of it, where errors are propagated or not."""
-        return Kept(self.is_whole, self.saves or self.fits or propagates, propagates)
+        n_shares = len(set(self.groups)) - (-1 in self.groups) if propagates else 0
+        return Kept(self.is_whole, self.saves or self.fits or propagates, propagates, n_shares)
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """The number of each member's group, -1 for none: those of a group share imprints."""
+        numbers, _ = group_imprints([member.facts.imprints for member in self.members])
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +186,28 @@ class Pass:
             _passed(self.recipes[i : i + n_recipes])
             for i in range(0, len(self.recipes), n_recipes)
         ]
+
+
+def group_imprints(
+    imprints: Sequence[tuple[Hashable, ...]],
+) -> tuple[tuple[int, ...], tuple[tuple[Hashable, ...], ...]]:
+    """Group exposures by their imprints.
+
+    Parameters
+    ----------
+    imprints : sequence of tuples
+        The imprints of each exposure, empty for none.
+
+    Returns
+    -------
+    numbers : tuple of int
+        The number of each exposure's group, -1 for one without imprints.
+    groups : tuple of tuples
+        The imprints of each group, in the order of the first exposures.
+    """
+    known: dict[tuple[Hashable, ...], int] = {}
+    numbers = tuple(known.setdefault(each, len(known)) if each else -1 for each in imprints)
+    return numbers, tuple(known)
 
 
 def arrange(demands: Sequence[Demand]) -> list[Pass]:

@@ -14,17 +14,20 @@ from offsky.combine.whole import Finished, rows_of
 from offsky.engine.order import Order, Result, Watched
 from offsky.io.average_product import FileAverage
 from offsky.io.cards import Provenance, average_metadata, input_records
+from offsky.io.imprinted import ImprintedExposure, bare, imprints_of
 from offsky.io.mask import UserMask
 from offsky.io.product import FileProduct
 from offsky.io.writer import Publication, SavedAverage, Writer
 from offsky.options import Options
-from offsky.outcome import Outcome, completed, skipped
+from offsky.outcome import COMPLETE, Outcome, completed, skipped
 from offsky.selection.choose import Selection
 from offsky.subtraction import PLAIN, Subtraction, TargetScale, scaled
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Exposure, Rows, Scratch, Wanted
+from offsky.values.metadata import Metadata
 
 if TYPE_CHECKING:
+    from offsky.engine.imprint_errors import ImprintErrors
     from offsky.measure.members import Members
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ _ROWS = 64
 
 
 class _Own(local):
-    """Memory of each thread for rows of a target that observers see."""
+    """Memory of each thread for rows of a target."""
 
     def __init__(self) -> None:
         self.scratch = Scratch()
@@ -103,6 +106,26 @@ class Making:
         self._started = time.perf_counter()
         self._lock = Lock()
         self._n_err_unknown = self._n_no_value = 0
+        self._imprint_errors = self._errors_of_imprints() if self.how.propagate else None
+
+    def _errors_of_imprints(self) -> "ImprintErrors | None":
+        selection = self.selection
+        if selection.frame is None or not any(map(imprints_of, [self.target, *self.used])):
+            return None
+        # What only an option needs is imported there: a cold run waits for less.
+        from offsky.engine.imprint_errors import ImprintErrors
+
+        windows = [selection.verdicts[i].window for i in selection.used]
+        return ImprintErrors(self.target, self.used, windows, selection.frame)
+
+    @property
+    def imprints(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Names of the target and the backgrounds that had an imprint, each with theirs."""
+        return tuple(
+            (each.name, tuple(imprint.name for imprint in imprints))
+            for each in (self.target, *self.used)
+            if each is not None and (imprints := imprints_of(each))
+        )
 
     @property
     def target_key(self) -> Hashable:
@@ -123,6 +146,8 @@ class Making:
             tuple(masks),
             run=self.selection.run,
             pair=self._pair,
+            imprints=self.imprints,
+            had_imprint=isinstance(self.target or self.used[0], ImprintedExposure),
         )
 
     def begin(self) -> None:
@@ -138,7 +163,7 @@ class Making:
             self._guarded(self._writer.copy_rest)
 
     def subtract(
-        self, first: int, last: int, average: ClippedMean, rows: Rows | None = None
+        self, first: int, last: int, average: ClippedMean, given: Rows | None = None
     ) -> None:
         """Subtract rows of the average; keep an error for the end."""
         if self._writer is None or self.error is not None:
@@ -146,37 +171,45 @@ class Making:
         writer = self._writer
 
         def work() -> None:
-            level = average if self.scale.factor == 1 else scaled(average, self.scale.factor)
-            seen = self._seen_rows(first, last, rows)
-            done = writer.subtract(first, last, level, rows if seen is None else seen)
+            rows, factor = self._target_rows(first, last, given), self.scale.factor
+            level = average if factor == 1 else scaled(average, factor)
+            if self._imprint_errors is not None:
+                level = self._imprint_errors.in_product(first, last, level, average.shares, factor)
+            done = writer.subtract(first, last, level, rows)
             with self._lock:
                 self._n_err_unknown += done.n_err_unknown
                 self._n_no_value += done.n_no_value
-            if seen is not None:
+            if rows is not None:
                 for observer in self.order.observers:
-                    observer.see(first, last, seen, level, done.rows)
+                    observer.see(first, last, rows, level, done.rows)
 
         self._guarded(work)
 
-    def _seen_rows(self, first: int, last: int, rows: Rows | None) -> Rows | None:
-        """Return rows of the target for observers, ERR included; None without observers.
+    def _target_rows(self, first: int, last: int, given: Rows | None) -> Rows | None:
+        """Return rows of the target, read here where observers or an imprint need them.
 
-        Those that the pass has not read are read here, and then not by the writer.
+        Observers see ERR too. What is read here, or by the pass, the writer does not read again.
         """
-        if not self.order.observers or self.target is None:
-            return None
-        if rows is not None and (rows.err is not None or "ERR" in self.target.missing):
-            return rows
-        scratch = _own.scratch
-        scratch.clear()
-        return self.target.read_rows(first, last, scratch, Wanted(True, self.how.propagate))
+        target = self.target
+        if target is None:
+            return given
+        if self.order.observers:
+            if given is not None and (given.err is not None or "ERR" in target.missing):
+                return given
+            wanted = Wanted(True, self.how.propagate)
+        elif given is None and isinstance(target, ImprintedExposure):
+            wanted = Wanted(err=False)
+        else:
+            return given
+        _own.scratch.clear()
+        return target.read_rows(first, last, _own.scratch, wanted)
 
     def _watched(self) -> Watched:
         if self.target is None:
             raise RuntimeError("an observer of an average alone")
         return Watched(
-            target=self.target,
-            backgrounds=self._backgrounds,
+            target=bare(self.target),
+            backgrounds=[bare(each) for each in self._backgrounds],
             verdicts=self.selection.verdicts,
             run=self.selection.run,
             given_target=self.order.target,
@@ -253,6 +286,7 @@ class Making:
             n_no_value=self._n_no_value,
             scale=None if self.target is None else self.scale,
             predicted_bytes=self.predicted_bytes,
+            imprints=self.imprints,
         )
         self._tell_observers(outcome, product)
         return Result(self.order, outcome, product=product, combined=saved)
@@ -289,7 +323,8 @@ class Making:
         if self.target is None or self.order.product is None:
             raise RuntimeError("an average without exposures")
         why = "no background to subtract" if reason is None else f"nothing subtracted: {reason}"
-        log.warning("%s: %s; the output is a copy", self.target.name, why)
+        also = ", and no imprint is subtracted either" if self.order.every_imprint else ""
+        log.warning("%s: %s; the output is a copy%s", self.target.name, why, also)
         try:
             self._writer = self.order.product.begin(self.target, PLAIN, None)
             self._writer.copy_rest()
@@ -337,15 +372,18 @@ class Making:
     ) -> SavedAverage:
         if finished.average is None:
             raise RuntimeError("an average that was not kept whole")
-        like = self.used[0] if self.target is None else self.target
+        like = bare(self.used[0] if self.target is None else self.target)
+        average = finished.average
+        if self._imprint_errors is not None:
+            average = self._imprint_errors.in_average(average)
         given = self.order.target
         if self.target is None:
             given = self.order.backgrounds[self.selection.used[0]]
         return SavedAverage(
-            finished.average,
+            average,
             provenance,
-            input_records(self.selection.verdicts, finished, levels),
-            average_metadata(like.metadata, [each.metadata for each in self.used]),
+            input_records(self.selection.verdicts, finished, levels, self.imprints),
+            average_metadata(like.metadata, [_metadata(each) for each in self.used]),
             like,
             given,
         )
@@ -366,6 +404,13 @@ def watch_members(watched: Sequence[Making], n_rows: int) -> "Members | None":
     for making in watched:
         making.members = members
     return members
+
+
+def _metadata(exposure: Exposure) -> Metadata:
+    """Return the header of an exposure, with the imprint that is subtracted from it."""
+    if isinstance(exposure, ImprintedExposure):
+        return replace(exposure.metadata, imprint_status=COMPLETE)
+    return exposure.metadata
 
 
 def _why_nothing(finished: Finished) -> str:

@@ -65,6 +65,7 @@ class Averaging:
         self.errors = options.uses_errors or (kept.errors and kept.whole)
         self.variances = propagates and has_variances
         shape = recipe.frame.ny, recipe.frame.nx
+        self._groups = recipe.groups if kept.n_shares else None
         self._assembly = Assembly(shape, len(recipe.members), kept)
         self._options = options
 
@@ -89,6 +90,7 @@ class Averaging:
             adjustments=self.prepared.adjustments,
             depths=None if self.prepared.depths is None else self.prepared.depths.numbers,
             errors=self.errors,
+            groups=self._groups,
             room=room,
         )
         self._assembly.add(average)

@@ -15,6 +15,8 @@ from offsky.io.regular import read_text
 
 log = logging.getLogger(__name__)
 
+_KINDS = ("science", "background", "imprint")
+
 # A comma before a closing bracket, outside of texts: allowed where `jwst` reads YAML.
 _NEEDLESS_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])')
 
@@ -31,11 +33,14 @@ class AssociationProduct:
         The science member.
     backgrounds : tuple of Path
         The background members, in the association's order.
+    imprints : tuple of Path
+        The imprint members.
     """
 
     name: str
     target: Path
     backgrounds: tuple[Path, ...]
+    imprints: tuple[Path, ...] = ()
 
 
 def read_association(path: Path, *, allow_outside: bool = False) -> list[AssociationProduct]:
@@ -52,7 +57,7 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
     Returns
     -------
     list of AssociationProduct
-        All products; members other than science and background are left out.
+        All products; members other than science, background and imprint are left out.
 
     Raises
     ------
@@ -129,29 +134,30 @@ class _Reader:
         members = part.get("members")
         if not isinstance(members, list) or not members:
             raise self._wrong(f"{place}.members", "expected a list of at least one member")
-        science: list[Path] = []
-        backgrounds: list[Path] = []
+        of_kind: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
         for i, member in enumerate(members):
             where = f"{place}.members[{i}]"
             self.check_object(member, where)
             kind = member.get("exptype")
             if not isinstance(kind, str):
                 raise self._wrong(where, "no exptype; expected science, background or another")
-            if kind.lower() not in ("science", "background"):
+            if kind.lower() not in _KINDS:
                 log.warning("%s: %s: %r member ignored", self._path, where, kind)
                 continue
             found = self._member_path(member.get("expname"), where)
-            (science if kind.lower() == "science" else backgrounds).append(found)
+            of_kind[kind.lower()].append(found)
+        science, backgrounds, imprints = of_kind.values()
         if len(science) != 1:
             raise self._wrong(
                 f"{place}.members", f"{len(science)} science members; expected exactly one"
             )
-        for background in backgrounds:
-            if self._same(background, science[0]):
-                raise self._wrong(
-                    f"{place}.members", f"{background.name} is both science and background"
-                )
-        return AssociationProduct(root, science[0], tuple(backgrounds))
+        for kind, others in of_kind.items():
+            for other in others if kind != "science" else ():
+                if self._same(other, science[0]):
+                    raise self._wrong(
+                        f"{place}.members", f"{other.name} is both science and {kind}"
+                    )
+        return AssociationProduct(root, science[0], tuple(backgrounds), tuple(imprints))
 
     def _member_path(self, expname: Any, place: str) -> Path:
         if not isinstance(expname, str) or not expname:

@@ -15,7 +15,7 @@ from offsky.selection.suitability import Verdict
 from offsky.subtraction import TargetScale
 from offsky.values.metadata import Metadata
 
-STATUS_KEYWORD = "S_BKDSUB"
+STATUS_KEYWORD, IMPRINT_KEYWORD = "S_BKDSUB", "S_IMPRNT"
 
 Card = tuple[str, str | int | float | None, str]
 
@@ -54,6 +54,11 @@ class Provenance:
     pair : str or None
         What product and average of one run have in common; None where only one of them
         becomes a file.
+    imprints : tuple of (str, tuple of str)
+        Names of the target and the backgrounds from which an imprint was subtracted, each with
+        the names of its imprints.
+    had_imprint : bool
+        Whether the target (the first background, of an average alone) is one of them.
     """
 
     backgrounds: tuple[str, ...]
@@ -65,6 +70,8 @@ class Provenance:
     scale: TargetScale | None = None
     run: Run | None = None
     pair: str | None = None
+    imprints: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    had_imprint: bool = False
 
     def with_results(self, finished: Finished, scale: TargetScale | None = None) -> "Provenance":
         """Return the same with what is known once the average is made."""
@@ -128,6 +135,11 @@ class Provenance:
         """Return one line for each background, and two on errors where they are propagated."""
         lines = [f"offsky background: {printable(name)}" for name in self.backgrounds]
         lines += [f"offsky mask: {printable(mask)} of {printable(n)}" for n, mask in self.masks]
+        lines += [
+            f"offsky imprint: {printable(imprint)} of {printable(name)}"
+            for name, imprints in self.imprints
+            for imprint in imprints
+        ]
         return [*lines, *CORRELATED] if self.options.errors == "propagate" else lines
 
 
@@ -158,6 +170,8 @@ class InputRecord:
     err_ratio : float or None
         Scatter of its samples over their ERR, NaN where it was not used; None where it was not
         measured.
+    imprints : str
+        Names of the imprints that were subtracted from it.
     """
 
     name: str
@@ -167,10 +181,14 @@ class InputRecord:
     n_masked: int
     level: float
     err_ratio: float | None = None
+    imprints: str = ""
 
 
 def input_records(
-    verdicts: Sequence[Verdict], finished: Finished, levels: Sequence[float | None]
+    verdicts: Sequence[Verdict],
+    finished: Finished,
+    levels: Sequence[float | None],
+    imprints: Sequence[tuple[str, tuple[str, ...]]] = (),
 ) -> list[InputRecord]:
     """Join the verdicts on backgrounds with what averaging counted.
 
@@ -182,7 +200,10 @@ def input_records(
         The average of those used.
     levels : sequence of (float or None)
         The median of each exposure used; None where it has no finite sample.
+    imprints : sequence of (str, tuple of str)
+        Names of exposures from which an imprint was subtracted, each with its imprints'.
     """
+    of_names = dict(imprints)
     measured = bool(finished.err_ratios)
     ratios = finished.err_ratios or [nan] * len(levels)
     results = iter(zip(finished.n_rejected, finished.n_masked, levels, ratios, strict=True))
@@ -202,6 +223,7 @@ def input_records(
                 n_masked,
                 nan if level is None else level,
                 ratio if measured else None,
+                ", ".join(of_names.get(verdict.name, ())) if is_used else "",
             )
         )
     return records
@@ -219,6 +241,9 @@ def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata
         return [value for value in values if value is not None]
 
     mid_times = known("mid_time")
+    imprint_status = metadata.imprint_status
+    if any(each.had_imprint for each in inputs) or metadata.had_imprint:
+        imprint_status = "COMPLETE" if all(each.had_imprint for each in inputs) else None
     return replace(
         metadata,
         date_beg=min(known("date_beg"), default=None),
@@ -235,6 +260,7 @@ def average_metadata(metadata: Metadata, inputs: Sequence[Metadata]) -> Metadata
         x_offset=None,
         y_offset=None,
         status=None,
+        imprint_status=imprint_status,
         unit=next(iter(known("unit")), metadata.unit),
     )
 

@@ -122,6 +122,9 @@ def inputs_table(inputs: Sequence[InputRecord]) -> fits.BinTableHDU:
         fits.Column(name.upper(), f"{max(1, *map(len, values))}A", array=values)
         for name, values in text.items()
     ]
+    if any(record.imprints for record in inputs):
+        names = [printable(record.imprints) for record in inputs]
+        columns.append(fits.Column("IMPRINTS", f"{max(map(len, names))}A", array=names))
     columns.append(fits.Column("N_REJECTED", "K", array=[record.n_rejected for record in inputs]))
     columns.append(fits.Column("N_MASKED", "K", array=[record.n_masked for record in inputs]))
     columns.append(fits.Column("LEVEL", "D", array=[record.level for record in inputs]))

@@ -37,11 +37,20 @@ class FitsRewrite:
         The new primary header.
     how : Subtraction
         How the average will be subtracted.
+    from_rows : bool
+        Take SCI and DQ of the target from the rows that are given: they are not its file's.
     """
 
     def __init__(
-        self, target: FitsExposure, path: Path, header: NewHeader, how: Subtraction
+        self,
+        target: FitsExposure,
+        path: Path,
+        header: NewHeader,
+        how: Subtraction,
+        *,
+        from_rows: bool = False,
     ) -> None:
+        self._from_rows = from_rows
         self._target = target
         self._path = path
         self._header = header
@@ -77,8 +86,11 @@ class FitsRewrite:
     def subtract(
         self, first: int, last: int, average: ClippedMean, rows: Rows | None = None
     ) -> Subtracted:
-        """Subtract the average from rows [first, last) in memory; `rows` are not needed."""
+        """Subtract the average from rows [first, last) in memory."""
         part = (..., slice(first, last), slice(None))
+        if self._from_rows and rows is not None and rows.dq is not None:
+            self._images["SCI"][part] = rows.sci
+            self._images["DQ"][part] = rows.dq ^ np.uint32(rows.dq_flip)
         own = TargetRows.of({name: each[part] for name, each in self._images.items()})
         return subtract_rows(own, average, self._how, out=own)
 

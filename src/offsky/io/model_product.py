@@ -12,6 +12,7 @@ from offsky.arrays import Array
 from offsky.errors import OutputError
 from offsky.io.cards import InputRecord, Provenance
 from offsky.io.fits_average import INPUTS_EXTENSION, KEPT_EXTENSION, inputs_table
+from offsky.io.imprinted import ImprintedExposure, bare
 from offsky.io.models import model_exposure, open_model
 from offsky.io.output import Part, writing_told
 from offsky.io.writer import SavedAverage, Writer
@@ -51,7 +52,13 @@ class ModelProduct:
 
     def begin(self, target: Exposure, how: Subtraction, provenance: Provenance | None) -> Writer:
         """Begin new arrays, as of `offsky.io.writer.Product`."""
-        return _ModelWriter(self._model, how, in_place=self._in_place, check=self._check)
+        return _ModelWriter(
+            self._model,
+            how,
+            in_place=self._in_place,
+            check=self._check,
+            from_rows=isinstance(target, ImprintedExposure),
+        )
 
 
 class _ModelWriter:
@@ -64,7 +71,9 @@ class _ModelWriter:
         *,
         in_place: bool,
         check: Callable[[], None] | None = None,
+        from_rows: bool = False,
     ) -> None:
+        self._from_rows = from_rows
         self._model = model
         self._check = check
         self._how = how
@@ -83,6 +92,10 @@ class _ModelWriter:
         """Subtract rows [first, last), as of `offsky.io.writer.Writer`."""
         part = (..., slice(first, last), slice(None))
         before = {name: each[part] for name, each in self._before.items()}
+        if self._from_rows and rows is not None and rows.dq is not None:
+            # Minus an imprint, which the model is not.
+            before["SCI"] = rows.sci.astype(before["SCI"].dtype)
+            before["DQ"] = rows.dq ^ np.uint32(rows.dq_flip)
         if not self._after:
             self.copy_rest()
         after = {name: each[part] for name, each in self._after.items()}
@@ -104,6 +117,8 @@ class _ModelWriter:
             result[_MODEL_NAMES.get(name, name.lower())] = array
         record(result, self._provenance)
         result.meta.cal_step.bkg_subtract = COMPLETE
+        if self._provenance.had_imprint:
+            result.meta.cal_step.imprint = COMPLETE
         return result
 
     def abandon(self) -> None:
@@ -131,8 +146,10 @@ class ModelFileWriter:
                 f"{part.path}: the name does not tell the format; end it in .asdf or .fits"
             )
         self._part = part
-        self._model = open_model(target.path)
-        self._writer = _ModelWriter(self._model, how, in_place=True)
+        own: Any = bare(target)
+        self._model = open_model(own.path)
+        from_rows = isinstance(target, ImprintedExposure)
+        self._writer = _ModelWriter(self._model, how, in_place=True, from_rows=from_rows)
 
     @staticmethod
     def held_bytes(target: Exposure) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from astropy.io import fits
 
 from offsky.errors import OutputError
-from offsky.io.cards import STATUS_KEYWORD, Provenance, now
+from offsky.io.cards import IMPRINT_KEYWORD, STATUS_KEYWORD, Provenance, now
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_average import set_cards, set_filename
 from offsky.io.fits_copy import FitsCopy, can_copy
@@ -17,6 +17,7 @@ from offsky.io.fits_folded import FoldedHeader
 from offsky.io.fits_header import is_plain_card
 from offsky.io.fits_layout import header_damage_told
 from offsky.io.fits_verbatim import NewHeader
+from offsky.io.imprinted import ImprintedExposure, bare
 from offsky.io.model_product import ModelFileWriter
 from offsky.io.names import is_asdf, product_name
 from offsky.io.output import Part, check_output, writing_told
@@ -87,7 +88,7 @@ class FileProduct:
 
     def held_bytes(self, target: Exposure, how: Subtraction) -> int:
         """Return the memory that it takes until it is published."""
-        return self._form(target, how).held_bytes(target, how)
+        return self._form(target, how).held_bytes(bare(target), how)
 
     def begin(self, target: Exposure, how: Subtraction, provenance: Provenance | None) -> Writer:
         """Begin the file, as of `offsky.io.writer.Product`."""
@@ -111,7 +112,7 @@ class FileProduct:
 
     def _form(self, target: Exposure, how: Subtraction) -> Form:
         path = self._place(target)
-        return next(form for form in FORMS if form.suits(target, path, how))
+        return next(form for form in FORMS if form.suits(bare(target), path, how))
 
 
 def named_by_shape(folder: Path, root: str, target: Path) -> Callable[[Exposure], Path]:
@@ -208,7 +209,10 @@ class _RewriteForm:
         # What only some files need is imported there: a cold run waits for less.
         from offsky.io.fits_rewrite import FitsRewrite
 
-        return _FitsWriter(part, header, FitsRewrite(own, part.file, header, how))
+        from_rows = isinstance(target, ImprintedExposure)
+        return _FitsWriter(
+            part, header, FitsRewrite(own, part.file, header, how, from_rows=from_rows)
+        )
 
 
 class _ModelForm:
@@ -234,9 +238,10 @@ FORMS: list[Form] = [_CopyForm(), _RewriteForm(), _ModelForm()]
 
 def _fits(target: Exposure) -> FitsExposure:
     """Return a target that a form suits as what it is."""
-    if not isinstance(target, FitsExposure):
+    own = bare(target)
+    if not isinstance(own, FitsExposure):
         raise TypeError(f"{target.name}: not from a FITS file")
-    return target
+    return own
 
 
 def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> NewHeader:
@@ -262,10 +267,13 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
     with header_damage_told(target.path), warnings.catch_warnings():
         # Oddities of cards that are copied as they are.
         warnings.simplefilter("ignore")
+        is_changed = _is_changed
+        if provenance is not None and provenance.had_imprint:
+            is_changed = _is_changed_with_imprint
         if all(map(_is_left_alone, cards.lines if cards.is_plain else [b""])):
-            header = NewHeader(FoldedHeader.of(cards, _is_changed))
+            header = NewHeader(FoldedHeader.of(cards, is_changed))
         else:
-            header = NewHeader(cards.header.copy(), target.raw_header(0), _is_changed)
+            header = NewHeader(cards.header.copy(), target.raw_header(0), is_changed)
         _changed(header.header, output, provenance)
         header.tobytes()
     return header
@@ -290,6 +298,10 @@ def _is_changed(keyword: str) -> bool:
     )
 
 
+def _is_changed_with_imprint(keyword: str) -> bool:
+    return keyword == IMPRINT_KEYWORD or _is_changed(keyword)
+
+
 def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -> None:
     for key in _CHECKSUMS:
         header.remove(key, ignore_missing=True)
@@ -300,6 +312,8 @@ def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -
         "Background subtraction",
     )
     if provenance is not None:
+        if provenance.had_imprint:
+            header[IMPRINT_KEYWORD] = (COMPLETE, "NIRSpec MSA Imprint Subtraction")
         set_cards(header, provenance)
         for line in provenance.history():
             header.add_history(line)

@@ -258,6 +258,8 @@ class _Product:
     def _fingerprint(self, *, checksum: bool = False) -> str:
         # Which background a mask is of counts too.
         how = [_as_dict(self.planned.options), self.planned.force, self.planned.masks]
+        if self.planned.imprints:
+            how.append(self.planned.imprints)
         inputs = [Path(path) for path in (*self.planned.inputs, *self.planned.mask_files)]
         return fingerprint(how, inputs, checksum=checksum)
 
@@ -342,6 +344,7 @@ class _Product:
             product=product,
             combined=combined,
             masks=tuple(None if m is None else Path(m) for m in self.planned.masks),
+            imprints=tuple(tuple(map(Path, of_one)) for of_one in self.planned.imprints),
             policy=Policy(force=self.planned.force),
             observers=observers,
         )

@@ -84,6 +84,9 @@ class PlannedProduct:
         Why it is expected to fail; it is tried all the same.
     masks : tuple of (str or None)
         The mask of each background; empty where none has one.
+    imprints : tuple of tuples of str
+        The imprints of the target, then of each background; of several the mean is
+        subtracted. Empty where no exposure has one.
     """
 
     output: str
@@ -95,6 +98,7 @@ class PlannedProduct:
     skipped: str | None = None
     problem: str | None = None
     masks: tuple[str | None, ...] = ()
+    imprints: tuple[tuple[str, ...], ...] = ()
 
     @property
     def mask_files(self) -> tuple[str, ...]:
@@ -103,8 +107,11 @@ class PlannedProduct:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """All files it is made from."""
-        return (self.target, *self.backgrounds)
+        """All files it is made from, but for masks; each imprint once."""
+        if not self.imprints:
+            return (self.target, *self.backgrounds)
+        imprints = dict.fromkeys(each for of_one in self.imprints for each in of_one)
+        return (self.target, *self.backgrounds, *imprints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +200,7 @@ def group_products(products: Sequence[PlannedProduct]) -> tuple[Group, ...]:
     groups: list[Group] = []
     rest: list[int] = []
     for members in by_files.values():
-        lists = {products[i].backgrounds for i in members}
+        lists = {(products[i].backgrounds, products[i].imprints[1:]) for i in members}
         if len(lists) > 1:
             groups.append(Group("leave-one-out", tuple(members)))
         else:
@@ -201,7 +208,8 @@ def group_products(products: Sequence[PlannedProduct]) -> tuple[Group, ...]:
     by_list: dict[object, list[int]] = {}
     for i in rest:
         product = products[i]
-        by_list.setdefault((product.backgrounds, product.options, product.force), []).append(i)
+        wanted = product.backgrounds, product.imprints[1:]
+        by_list.setdefault((wanted, product.options, product.force), []).append(i)
     groups += [Group("shared", tuple(sorted(members))) for members in by_list.values()]
     return tuple(sorted(groups, key=lambda group: group.products))
 

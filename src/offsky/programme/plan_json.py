@@ -44,6 +44,7 @@ _PRODUCT_KEYS = {
     "target",
     "backgrounds",
     "masks",
+    "imprints",
     "dropped",
     "options",
     "force",
@@ -162,6 +163,7 @@ class _Writer:
             f'"target": {self.path(product.target)}',
             f'"backgrounds": {self._list(product.backgrounds)}',
             f'"masks": {self._masks(product.masks)}',
+            f'"imprints": [{", ".join(map(self._list, product.imprints))}]',
             f'"dropped": [{dropped}]',
             f'"options": {self._options_of(product.options)}',
             f'"force": {_json(product.force)}',
@@ -409,6 +411,20 @@ class _Reader:
             self._value(part["skipped"], text, place),
             self._value(part["problem"], text, place),
             self._masks(part["masks"], len(backgrounds), place),
+            self._imprints(part["imprints"], len(backgrounds), f"{place}.imprints"),
+        )
+
+    def _imprints(self, part: Any, n_backgrounds: int, place: str) -> tuple[tuple[str, ...], ...]:
+        imprints = self._value(part, list, place)
+        if imprints and len(imprints) != 1 + n_backgrounds:
+            raise self._wrong(
+                place,
+                f"{len(imprints)} lists; expected one for the target and one for each of "
+                f"{n_backgrounds} backgrounds",
+            )
+        return tuple(
+            tuple(self._path(path, place) for path in self._value(of_one, list, place))
+            for of_one in imprints
         )
 
     def _masks(self, part: Any, n_backgrounds: int, place: str) -> tuple[str | None, ...]:

@@ -14,6 +14,7 @@ from offsky.io.names import product_name
 from offsky.io.product import product_ending
 from offsky.io.regular import read_text
 from offsky.options import Options
+from offsky.programme.imprints import add_imprints
 from offsky.programme.inputs import Files, check_there, names_of, unreadable
 from offsky.programme.plan import (
     Plan,
@@ -25,6 +26,7 @@ from offsky.programme.plan import (
 from offsky.programme.plan_json import is_plan, plan_of
 from offsky.programme.rules import Drafts, by_rule, from_table
 from offsky.selection.examined import Examined, Paired
+from offsky.selection.imprints import uses_imprints
 from offsky.selection.limits import choose
 from offsky.selection.pairing import Pairing
 from offsky.selection.suitability import Policy
@@ -43,6 +45,7 @@ def make_plan(
     allow_outside: bool = False,
     masks: Mapping[str, Any] | None = None,
     mask_dir: Path | None = None,
+    imprints: str = "use",
 ) -> Plan:
     """Plan a programme.
 
@@ -64,6 +67,8 @@ def make_plan(
         Masks by the names or paths of their backgrounds.
     mask_dir : Path or None
         A folder in which the mask of ``<root>_rate.fits`` is ``<root>_mask.fits``.
+    imprints : str
+        "use" for the imprints of associations, or among the exposures; or "ignore".
 
     Returns
     -------
@@ -74,21 +79,22 @@ def make_plan(
     OffskyError
         If an input cannot be used, or nothing was found.
     """
+    uses = uses_imprints(imprints)
     policy = Policy(force=force)
     files = Files(policy, Subtraction.of(options))
     left_out: list[tuple[str, str]] = []
     check_there(inputs)
+    members: list[list[Examined]] = []
     if pairing.source == "associations":
-        made = Drafts(_from_associations(inputs, files, pairing, allow_outside))
+        of_associations, members = _from_associations(inputs, files, pairing, allow_outside, uses)
+        made = Drafts(of_associations)
     elif pairing.source == "table":
         made = from_table(inputs, files, pairing, suffix)
     else:
         made = by_rule(inputs, files, pairing, suffix, left_out)
     drafts = made.products
     named = _paths_of(paired for _, paired in drafts)
-    left_out += [
-        (each.path, _why_left_out(each)) for each in made.exposures if each.path not in named
-    ]
+    among = [each for each in made.exposures if each.metadata.is_imprint]
     if not drafts:
         raise ParameterError(
             f"{names_of(inputs)}: no target among {len(files.examined)} exposures; expected some "
@@ -97,7 +103,7 @@ def make_plan(
     of_products = _masks(made, masks or {}, mask_dir, named)
     products = tuple(
         PlannedProduct(
-            product_name(root, _shape(files, paired.target), product_ending(paired.target)),
+            product_name(root, files.planned[paired.target].shape, product_ending(paired.target)),
             paired.target,
             paired.backgrounds,
             paired.dropped,
@@ -109,13 +115,21 @@ def make_plan(
         )
         for (root, paired), of_product in zip(drafts, of_products, strict=True)
     )
+    if uses:
+        products = add_imprints(products, files.examined, among, members)
+    used = {path for product in products for of_one in product.imprints for path in of_one}
+    left_out += [
+        (each.path, _why_left_out(each))
+        for each in made.exposures
+        if each.path not in named and each.path not in used
+    ]
     _refuse_same_outputs(products)
     patterns: dict[int, list[int]] = {}
     for i, (_, paired) in enumerate(drafts):
         if paired.pattern is not None and paired.skipped is None:
             patterns.setdefault(paired.pattern, []).append(i)
     groups = merge_groups(group_products(products), patterns.values())
-    wanted = _paths_of(products)
+    wanted = used | _paths_of(products)
     return Plan(
         pairing,
         tuple(file for path, file in sorted(files.planned.items()) if path in wanted),
@@ -157,9 +171,13 @@ def changed_since(plan: Plan) -> list[str]:
 
 
 def _from_associations(
-    inputs: Sequence[Path], files: Files, pairing: Pairing, allow_outside: bool
-) -> list[tuple[str, Paired]]:
-    """Return products' names and backgrounds, as associations give them."""
+    inputs: Sequence[Path],
+    files: Files,
+    pairing: Pairing,
+    allow_outside: bool,
+    uses_imprints: bool,
+) -> tuple[list[tuple[str, Paired]], list[list[Examined]]]:
+    """Return products' names and backgrounds as associations give them, and their imprints."""
     associations: list[Path] = []
     for path in inputs:
         if path.is_dir():
@@ -177,11 +195,15 @@ def _from_associations(
             "exposures: --from dedicated, nods or dithers"
         )
     drafts = []
+    imprints: list[list[Examined]] = []
     for association in associations:
         for product in read_association(association, allow_outside=allow_outside):
             backgrounds = product.backgrounds
+            imprints.append([])
+            members = product.imprints if uses_imprints else ()
             try:
                 examined = [files.examine(path) for path in (product.target, *backgrounds)]
+                imprints[-1] += [files.examine(path) for path in members]
             except ExposureError as error:
                 paths = tuple(absolute(path) for path in backgrounds)
                 for path in (product.target, *backgrounds):
@@ -198,7 +220,7 @@ def _from_associations(
                 precedents=files.precedents,
             )
             drafts.append((product.name, paired))
-    return drafts
+    return drafts, imprints
 
 
 def _masks(
@@ -225,10 +247,6 @@ def _why_left_out(exposure: Examined) -> str:
     if exposure.metadata.is_imprint:
         return "an imprint (IS_IMPRT), neither target nor background"
     return "no target's background" if exposure.metadata.bkgdtarg else "not used"
-
-
-def _shape(files: Files, path: str) -> tuple[int, ...]:
-    return files.planned[path].shape
 
 
 def _paths_of(products: Iterable[PlannedProduct | Paired]) -> set[str]:

@@ -1,9 +1,10 @@
 """The passes that a group of a plan will be made in, and their memory: from the plan alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from offsky.engine.forecast import EXPOSURE_BYTES, Forecast, forecast
 from offsky.engine.passes import Demand, Facts, Member, Pass, arrange
+from offsky.io.imprinted import difference_bytes
 from offsky.programme.plan import Group, Plan, PlannedFile, PlannedProduct
 from offsky.subtraction import Subtraction
 from offsky.values.window import Window
@@ -87,15 +88,16 @@ def _demand(
     how = Subtraction.of(product.options)
     target = known.get(product.target)
     masks: Sequence[str | None] = product.masks or [None] * len(product.backgrounds)
+    imprints = product.imprints or [()] * (1 + len(product.backgrounds))
     members = tuple(
-        Member(_facts(path, known.get(path)), _window(known.get(path)), mask)
-        for path, mask in zip(product.backgrounds, masks, strict=True)
+        Member(_facts(path, known, of_one), _window(known.get(path)), mask)
+        for path, mask, of_one in zip(product.backgrounds, masks, imprints[1:], strict=True)
     )
     return Demand(
         number,
         _window(target),
         members,
-        _facts(product.target, target),
+        _facts(product.target, known, imprints[0]),
         fits=product.options.target_scale == "fit",
         saves=save_combined,
         changes_errors=how.changes_errors,
@@ -103,10 +105,15 @@ def _demand(
     )
 
 
-def _facts(path: str, file: PlannedFile | None) -> Facts:
+def _facts(path: str, known: Mapping[str, PlannedFile], imprints: tuple[str, ...]) -> Facts:
+    file = known.get(path)
     if file is None or not file.shape:
         return Facts(path, _UNKNOWN, 0)
-    return Facts(path, file.shape, file.row_bytes, file.held_bytes)
+    if not imprints:
+        return Facts(path, file.shape, file.row_bytes, file.held_bytes)
+    row_bytes = file.row_bytes + sum(known[each].row_bytes for each in imprints if each in known)
+    row_bytes += difference_bytes(file.shape)
+    return Facts((path, imprints), file.shape, row_bytes, file.held_bytes, imprints)
 
 
 def _window(file: PlannedFile | None) -> Window:

@@ -157,7 +157,7 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
         windows = windows[1:]
         if target.metadata.status == "COMPLETE":
             warnings.append(
-                _forgive(
+                forgive(
                     policy,
                     f"{target.name}: its background has been subtracted already (S_BKDSUB is "
                     "COMPLETE); subtracting twice spoils it",
@@ -169,7 +169,7 @@ def judge(target: Candidate | None, backgrounds: Sequence[Candidate], policy: Po
         verdict = Verdict(background.name, window)
         for objection in own:
             verdict = _remark(verdict, objection)
-        _check_unit(reference, background)
+        check_unit(reference, background)
         for remark in _differences(reference, background):
             verdict = _remark(verdict, remark)
         tilt = _tilt_difference(reference, background)
@@ -228,11 +228,11 @@ def clip_warning(n_exposures: int, options: Options) -> str | None:
     )
 
 
-def _forgive(policy: Policy, complaint: str) -> str:
+def forgive(policy: Policy, complaint: str, remedy: str = "leave it out") -> str:
     """Return a complaint as a remark where the policy allows it, else raise."""
     if policy.force:
         return complaint
-    raise ExposureMismatchError(f"{complaint}; leave it out, or go on with force (--force)")
+    raise ExposureMismatchError(f"{complaint}; {remedy}, or go on with force (--force)")
 
 
 def _remark(verdict: Verdict, remark: str) -> Verdict:
@@ -251,9 +251,9 @@ def _objections(
     objections = []
     for background in backgrounds:
         own = _identity_objections(target, earlier, background)
-        own += _configuration_objections(reference, background)
+        own += configuration_objections(reference, background)
         earlier.add(background.same_as)
-        objections.append([_forgive(policy, f"{background.name}: {each}") for each in own])
+        objections.append([forgive(policy, f"{background.name}: {each}") for each in own])
     return objections
 
 
@@ -278,7 +278,8 @@ def _identity_objections(
     return objections
 
 
-def _configuration_objections(reference: Candidate, background: Candidate) -> list[str]:
+def configuration_objections(reference: Candidate, background: Candidate) -> list[str]:
+    """Return in what a background's header differs from its reference's, and must not."""
     ours, theirs = reference.metadata, background.metadata
     objections = [
         f"{KEYWORDS[name]} {_quoted(getattr(theirs, name))} differs from {reference.name}'s "
@@ -294,7 +295,8 @@ def _configuration_objections(reference: Candidate, background: Candidate) -> li
     return objections
 
 
-def _check_unit(reference: Candidate, background: Candidate) -> None:
+def check_unit(reference: Candidate, background: Candidate) -> None:
+    """Raise ExposureMismatchError if an exposure is of another unit than its reference."""
     ours, theirs = reference.metadata.unit, background.metadata.unit
     if ours is None or theirs is None:
         return

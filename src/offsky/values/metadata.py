@@ -77,6 +77,7 @@ class Metadata:
     end_time: float | None = _keyword("EXPEND", "exposure.end_time")
     bkgdtarg: bool | None = _keyword("BKGDTARG", "observation.bkgdtarg")
     is_imprint: bool | None = _keyword("IS_IMPRT", "exposure.imprint")
+    imprint_status: str | None = _keyword("S_IMPRNT", "cal_step.imprint")
     pattern_number: int | None = _keyword("PATT_NUM", "dither.position_number")
     msa_file: str | None = _keyword("MSAMETFL", "instrument.msa_metadata_file")
     pattern_type: str | None = _keyword("PATTTYPE", "dither.primary_type")
@@ -97,6 +98,11 @@ class Metadata:
     status: str | None = _keyword("S_BKDSUB", "cal_step.bkg_subtract")
     unit: str | None = _keyword("BUNIT", "bunit_data", of_sci=True)
     odd: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def had_imprint(self) -> bool:
+        """Whether an imprint has been subtracted from it (S_IMPRNT is COMPLETE)."""
+        return self.imprint_status == "COMPLETE"
 
     @property
     def family(self) -> str | None:
