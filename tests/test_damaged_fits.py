@@ -310,3 +310,27 @@ def test_masks_are_read_by_the_same_reader(folder: Path, capsys: Any) -> None:
     line = refused(capsys, "subtract", target, background, "-o", "q.fits", "--mask", mask)
     assert "mask.fits" in line
     assert "TFIELDS" in line
+
+
+@pytest.mark.parametrize("value", ["F", "+8", "'T       '", "'DQ      '", "", "1.0"])
+@pytest.mark.parametrize("role", ["target", "background"])
+def test_a_file_whose_first_card_says_something_else_is_refused(
+    folder: Path, capsys: Any, value: str, role: str
+) -> None:
+    target, background = expose(folder / "t_rate.fits", 10), expose(folder / "b_rate.fits", 3)
+    broken = target if role == "target" else background
+    with_card(broken, "", "SIMPLE", f"SIMPLE  = {value:>20}")
+    line = refused(capsys, "subtract", target, background, "-o", "r.fits")
+    assert broken.name in line
+    assert "SIMPLE is" in line
+
+
+@pytest.mark.parametrize("value", ["T", "8", "", "1E999"])
+@pytest.mark.parametrize("unit", ["SCI", "ERR"])
+def test_an_extension_whose_kind_is_no_text_is_refused(
+    folder: Path, capsys: Any, value: str, unit: str
+) -> None:
+    target, background = expose(folder / "t_rate.fits", 10), expose(folder / "b_rate.fits", 3)
+    with_card(target, unit, "XTENSION", f"XTENSION= {value:>20}")
+    line = refused(capsys, "subtract", target, background, "-o", "r.fits")
+    assert "t_rate.fits" in line

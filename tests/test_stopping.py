@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 LOST = """
 import signal, sys, time, weakref
 from offsky.stopping import repeat_lost_stops
@@ -45,3 +47,32 @@ def test_other_errors_that_are_dropped_are_told_as_before() -> None:
     )
     assert done.stdout == "went on\n"
     assert "ValueError: told" in done.stderr
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_lost_signal_is_not_taken_for_one_of_two(sent: str) -> None:
+    code = (
+        LOST.replace("import repeat", "import stop_by_signals, repeat")
+        .replace("signal.signal(signal.SIGTERM, signal.default_int_handler)", "stop_by_signals()")
+        .replace("raise_signal(signal.SIGTERM)", f"raise_signal(signal.{sent})")
+        .replace("except KeyboardInterrupt:", "except KeyboardInterrupt as stop:")
+        .replace('print("stopped")', "print(signal.Signals(stop.signum).name)")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == (f"{sent}\n", "")
+
+
+def test_a_lost_signal_ends_a_worker_that_counts_those_of_a_short_while_as_one() -> None:
+    code = (
+        LOST.replace("import repeat_lost_stops", "import repeat_lost_stops\n"
+                     "from offsky.programme.executors import _end_quietly, _forget_asking")
+        .replace("signal.default_int_handler", "_end_quietly")
+        .replace("stops()\n", "stops(_forget_asking)\n")
+        .replace("except KeyboardInterrupt:", "except SystemExit:")
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("stopped\n", "")

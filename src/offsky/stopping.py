@@ -62,12 +62,18 @@ def _stop(signum: int, frame: Any) -> None:
         os._exit(128 + signum)
 
 
-def repeat_lost_stops() -> Callable[[], None]:
+def repeat_lost_stops(forget: Callable[[], None] | None = None) -> Callable[[], None]:
     """Stop once more where Python dropped the exception that was to stop the program.
 
     A signal may come while Python runs a callback, of a weak reference say, in which exceptions
     are printed and dropped: the program would go on. The signal is then sent to the main thread
     again.
+
+    Parameters
+    ----------
+    forget : callable or None
+        Lets the handler of the signal take the next one for the first; None for that of
+        `stop_by_signals`.
 
     Returns
     -------
@@ -82,7 +88,7 @@ def repeat_lost_stops() -> Callable[[], None]:
             return
         # Not here: it would be lost in this function.
         signum = signal.Signals(getattr(unraisable.exc_value, "signum", signal.SIGTERM))
-        again = threading.Timer(_PAUSE_S, _send_again, (signum,))
+        again = threading.Timer(_PAUSE_S, _send_again, (signum, forget or _forget))
         again.daemon = True
         again.start()
 
@@ -93,7 +99,11 @@ def repeat_lost_stops() -> Callable[[], None]:
     return restore
 
 
-def _send_again(signum: signal.Signals) -> None:
+def _send_again(signum: signal.Signals, forget: Callable[[], None]) -> None:
+    forget()
+    _thread.interrupt_main(signum)
+
+
+def _forget() -> None:
     global _n_asked
     _n_asked = 0
-    _thread.interrupt_main(signum)

@@ -105,6 +105,7 @@ def read_layout(source: Source) -> list[Extent]:
     while end < size and ahead.peek(end, 8) == (b"XTENSION" if extents else b"SIMPLE  "):
         try:
             extents.append(_read_extent(ahead, end, primary=not extents))
+            _check_kind(extents[-1])
             _check_fields(extents[-1])
         except DAMAGE as error:
             what = "header" if extents else "primary header"
@@ -243,6 +244,14 @@ def _check_structure(header: fits.Header) -> None:
         value = header.get(key, 0 if "COUNT" in key else None)
         if type(value) is not int or value < 0:
             raise ValueError(f"{key} is {value!r}, no whole number")
+
+
+def _check_kind(extent: Extent) -> None:
+    """Raise ValueError where the first card does not say that this is FITS, or which extension."""
+    keyword = "XTENSION" if extent.header_start else "SIMPLE"
+    value = extent.cards.get(keyword)
+    if not (isinstance(value, str) if extent.header_start else value is True):
+        raise ValueError(f"{keyword} is {value!r}")
 
 
 def _check_fields(extent: Extent) -> None:

@@ -223,7 +223,7 @@ def _begin_worker(log_level: int) -> None:
     logging.basicConfig(level=log_level, handlers=[logging.NullHandler()])
     for each in _STOPPING:
         signal.signal(each, _end_quietly)
-    repeat_lost_stops()
+    repeat_lost_stops(_forget_asking)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -254,6 +254,12 @@ def _end_quietly(*_: object) -> None:
     # Between the opening of a file and what sees to its closing there is an instant.
     warnings.simplefilter("ignore", ResourceWarning)
     sys.exit(1)
+
+
+def _forget_asking() -> None:
+    """Take the next signal for the first: the one before was lost."""
+    global _asked_s
+    _asked_s = time.monotonic() - _PATIENCE_S
 
 
 class DaskExecutor:

@@ -23,6 +23,7 @@ from offsky.io.output import check_replaceable
 from offsky.io.parts import create_locked, sweep
 from offsky.io.regular import irregular, open_regular, read_text
 from offsky.io.source import write_exactly
+from offsky.outcome import is_told
 
 _FOLDER, _LOCK = ".offsky", "lock"
 # Bytes of a record's name, and characters of a lock that are looked at.
@@ -129,7 +130,7 @@ class Journal:
         if record.get("file") is None or not self._untouched(record, output):
             return None
         outcome = record.get("outcome")
-        return outcome if isinstance(outcome, dict) else None
+        return outcome if is_told(outcome) else None
 
     def may_replace(self, output: str) -> bool:
         """Tell whether a file that is there is ours, as we left it."""
