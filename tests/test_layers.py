@@ -24,6 +24,7 @@ ROOMS = (
     "given",
     "flags",
     "sizes",
+    "printable",
     "effect",
     "options",
     "values",

@@ -17,7 +17,7 @@ from offsky.engine.order import Limits, Observer, Order, Progress, Result
 from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.io.average_product import FileAverage
 from offsky.io.mask_choice import masks_for, masks_of_products
-from offsky.io.names import combined_name, is_asdf, product_root
+from offsky.io.names import combined_name, is_asdf, is_same_place, product_root
 from offsky.io.product import FileProduct, named_by_shape
 from offsky.options import Options
 from offsky.outcome import Outcome, gaps
@@ -121,7 +121,7 @@ def subtract_file(
     target, backgrounds = Path(target_path), [Path(path) for path in background_paths]
     output = None if output_path is None else Path(output_path)
     combined = None if combined_path is None else Path(combined_path)
-    if combined is not None and output is not None and combined.resolve() == output.resolve():
+    if combined is not None and output is not None and is_same_place(combined, output):
         raise OutputError(
             f"{output}: is named for the result and for the average; choose another name for one"
         )

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from offsky.combine.whole import Finished
 from offsky.options import Options, in_words
+from offsky.printable import one_line
 from offsky.subtraction import TargetScale
 
 COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
@@ -110,7 +111,7 @@ class Outcome:
         """Return a short summary, one fact a line."""
         if self.status == SKIPPED:
             why = self.reason or "no background used"
-            return f"SKIPPED: {why}; {self.output} is a copy of {self.target}"
+            return one_line(f"SKIPPED: {why}; {self.output} is a copy of {self.target}")
         lines = [] if self.target is None else [("target", self.target)]
         lines.append(("backgrounds", f"{len(self.backgrounds)}: {_first(self.backgrounds)}"))
         lines += [("dropped", f"{name}: {reason}") for name, reason in self.dropped]
@@ -147,7 +148,7 @@ class Outcome:
         if self.report is not None:
             lines.append(("report", self.report))
         lines.append(("time", f"{self.elapsed_s:.2f} s"))
-        return "\n".join(f"{label + ':':<13} {text}" for label, text in lines)
+        return "\n".join(f"{label + ':':<13} {one_line(text)}" for label, text in lines)
 
     def _repr_html_(self) -> str:
         """Return the summary for a notebook, with a link to the report."""

@@ -9,6 +9,8 @@ import click
 
 from offsky.command.options import take_options
 from offsky.command.shared import (
+    NEW_FILE,
+    NEW_PATH,
     PATH,
     averaging_options,
     by_name_only,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=PATH,
+    type=NEW_PATH,
     help="File to write (for an association: folder). [default: here, the target's name "
     "with _bsub or _bsubints]",
 )
@@ -145,7 +147,7 @@ def _subtract_association(
 
 @click.command()
 @click.argument("backgrounds", type=PATH, nargs=-1, required=True)
-@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
+@click.option("-o", "--output", type=NEW_FILE, required=True, help="File to write.")
 @imprint_files
 @partial(averaging_options, subtracts=False)
 def average(backgrounds: tuple[Path, ...], output: Path, as_json: bool, **how: Any) -> None:

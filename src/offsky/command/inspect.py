@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offsky.command.shared import PATH, one_line_errors
-from offsky.command.streams import Printer, complain, one_line
+from offsky.command.streams import Printer, complain
+from offsky.printable import one_line
 
 if TYPE_CHECKING:
     from offsky.io.inspected import Inspected
@@ -176,7 +177,7 @@ def _tabulate(found: "Sequence[Inspected]", say: Printer) -> None:
             each.imprint or "",
             "" if each.error else each.subtraction,
         )
-        table.add_row(*map(one_line, cells), style="yellow" if i in odd else None)
+        table.add_row(*cells, style="yellow" if i in odd else None)
     say.run(lambda: print_table(table))
     say(f"{len(found)} files, {f'{len(odd)} odd:' if odd else 'none odd'}")
     for i, reasons in odd.items():

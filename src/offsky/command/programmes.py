@@ -12,6 +12,8 @@ import click
 
 from offsky.command.options import take_options
 from offsky.command.shared import (
+    NEW_FILE,
+    NEW_FOLDER,
     PATH,
     averaging_options,
     by_name_only,
@@ -20,7 +22,8 @@ from offsky.command.shared import (
     report_option,
     report_place,
 )
-from offsky.command.streams import Printer, complain, one_line
+from offsky.command.streams import Printer, complain
+from offsky.printable import one_line
 
 if TYPE_CHECKING:
     from offsky.outcome import ProductOutcome
@@ -155,7 +158,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("inputs", type=PATH, nargs=-1)
-@click.option("-o", "--output", type=PATH, help="Write the plan to this file (JSON).")
+@click.option("-o", "--output", type=NEW_FILE, help="Write the plan to this file (JSON).")
 @rule_options
 @worker_options
 @averaging_options
@@ -197,7 +200,11 @@ def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: An
 @click.command()
 @click.argument("inputs", type=PATH, nargs=-1, metavar="PLAN.json|INPUTS...")
 @click.option(
-    "-o", "--output", type=PATH, default=Path(), help="Folder for the products. [default: .]"
+    "-o",
+    "--output",
+    type=NEW_FOLDER,
+    default=Path(),
+    help="Folder for the products. [default: .]",
 )
 @click.option(
     "--checksum",

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from offsky.command.shared import PATH, one_line_errors
-from offsky.command.streams import Printer, one_line
+from offsky.command.shared import NEW_PATH, PATH, one_line_errors
+from offsky.command.streams import Printer
+from offsky.printable import one_line
 
 
 @click.command()
@@ -21,7 +22,7 @@ from offsky.command.streams import Printer, one_line
 @click.option(
     "-o",
     "--output",
-    type=PATH,
+    type=NEW_PATH,
     help="The page (.html), or a folder for the pages. [default: beside each product]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that are no reports.")

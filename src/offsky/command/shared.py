@@ -1,6 +1,7 @@
 """What several commands share: options, one line for an error, a progress bar."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,13 +11,36 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offsky.command.options import pixel_options
-from offsky.command.streams import complain, one_line
+from offsky.command.streams import complain
+from offsky.printable import one_line
 from offsky.stopping import Stopped, repeat_lost_stops, status_of, stop_by_signals
 
 if TYPE_CHECKING:
     from offsky.engine.order import Progress
 
 PATH = click.Path(path_type=Path)
+
+
+class _Output(click.Path):
+    """A place to write to, that is named: not nothing, and not standard output."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(path_type=Path)
+        self._kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the path; fail where its text names none."""
+        text = os.fsdecode(value)
+        if not text:
+            self.fail(f"the name is empty; name a {self._kind}", param, ctx)
+        if text == "-":
+            self.fail(f"standard output is no place for it; name a {self._kind}", param, ctx)
+        if text.endswith("/") and self._kind == "file":
+            self.fail(f"{one_line(text)} is a folder; name a file in it", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+NEW_FILE, NEW_FOLDER, NEW_PATH = map(_Output, ("file", "folder", "file or a folder"))
 
 # Where `--report` has no path.
 _BESIDE = ""

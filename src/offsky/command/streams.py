@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from offsky.printable import one_line
+
 NOT_PRINTED = 3
 """Exit status where all work is done, and its summary could not be printed."""
 
@@ -60,22 +62,6 @@ def complain(text: str) -> None:
         click.echo(f"offsky: {one_line(text)}", err=True)
     except (OSError, ValueError):
         _lead_nowhere(2)
-
-
-def one_line(text: str) -> str:
-    r"""Return a text that a terminal shows as one line and does not obey.
-
-    Examples
-    --------
-    >>> print(one_line("a\x1b[2Jb\nc"))
-    a\x1b[2Jb\nc
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
-        for each in text
-    )
 
 
 class Printer:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from offsky.engine.forecast import megabytes
 from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
+from offsky.printable import one_line
 from offsky.programme.plan import Plan, PlannedProduct, balance
 from offsky.programme.run import Executor, Summary, limit_of_worker
 from offsky.programme.sizing import predict
@@ -43,7 +44,7 @@ def print_plan(plan: Plan, executor: Executor, memory_bytes: int | None) -> bool
     print_table(table)
     needed = _memory_of_worker(plan, executor, memory_bytes)
     for line in _totals(plan, executor, memory_bytes, needed):
-        print(line)
+        print(one_line(line))
     limit = limit_of_worker(memory_bytes, executor)
     return limit is None or needed <= limit
 
@@ -81,7 +82,7 @@ def print_summary(summary: Summary, folder: Path) -> None:
     print(
         f"{summary.count(COMPLETE)} complete, {summary.count(SKIPPED)} skipped, "
         f"{summary.count(FAILED)} failed in {summary.elapsed_s:.1f} s; see "
-        f"{folder / 'summary.json'}"
+        f"{one_line(str(folder / 'summary.json'))}"
     )
 
 
@@ -163,7 +164,15 @@ def new_table(*columns: str) -> "Table":
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    class Printable(Table):
+        """A table whose names a terminal does not obey."""
+
+        def add_row(self, *cells: Any, **how: Any) -> None:
+            super().add_row(
+                *(one_line(each) if isinstance(each, str) else each for each in cells), **how
+            )
+
+    table = Printable(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
     return table

@@ -56,3 +56,12 @@ def key_of(given: Any) -> Any:
     if isinstance(given, str | os.PathLike):
         return str(Path(given).absolute())
     return id(given)
+
+
+def is_same_place(one: Path, other: Path) -> bool:
+    """Tell whether two paths lead to one place; False where one leads nowhere at all."""
+    try:
+        return one.resolve() == other.resolve()
+    except (OSError, RuntimeError, ValueError):
+        # Links in a circle, and names that no file can have.
+        return False

@@ -50,6 +50,8 @@ def check_output(path: Path, *, inputs: Sequence[Path], overwrite: bool) -> None
 
 
 def _check_output(path: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+    if b"\0" in os.fsencode(path):
+        raise ValueError("a null byte, which no name can hold")
     folder = path.parent
     if not path.name:
         raise OutputError(f"{path}: is a directory; name a file in it")

@@ -38,7 +38,7 @@ def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> io.Fil
         If it is not there, cannot be read, or is no regular file; `strerror` says which.
     """
     # A look before: to open some devices is to do something with them.
-    _refuse(Path(path).stat(follow_symlinks=follow).st_mode)
+    _refuse(_mode(path, follow=follow))
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     file = io.FileIO(path, "rb", opener=lambda name, _: os.open(name, flags))
     try:
@@ -51,7 +51,7 @@ def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> io.Fil
 
 def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise OSError, as `open_regular` does, unless a path leads to a regular file."""
-    _refuse(Path(path).stat().st_mode)
+    _refuse(_mode(path, follow=True))
 
 
 def read_text(path: Path, *, follow: bool = True) -> str:
@@ -66,6 +66,14 @@ def read_text(path: Path, *, follow: bool = True) -> str:
     """
     with open_regular(path, follow=follow) as file:
         return file.readall().decode("utf-8")
+
+
+def _mode(path: str | os.PathLike[str], *, follow: bool) -> int:
+    try:
+        return Path(path).stat(follow_symlinks=follow).st_mode
+    except ValueError as error:
+        # A null byte, or what no encoding has.
+        raise OSError(errno.EINVAL, f"no file can have this name ({error})") from error
 
 
 def _refuse(mode: int) -> None:
