@@ -224,7 +224,7 @@ print("\\n" + " ".join(sorted(name for name in sys.modules if name.startswith("o
 """
 OF_HELP = """
 command command.exposures command.inspect command.main command.options command.programmes
-command.report command.shared command.streams effect errors options printable stopping
+command.report command.shared command.streams effect errors options stopping
 """
 OF_AN_OPTION = """
 measure.finder measure.fit engine.search engine.imprints engine.imprint_errors

@@ -24,7 +24,6 @@ ROOMS = (
     "given",
     "flags",
     "sizes",
-    "printable",
     "effect",
     "options",
     "values",

@@ -8,7 +8,7 @@ import pytest
 from plain import expose, pixels, product, run, write_association
 
 import offsky
-from offsky.printable import one_line
+from offsky.errors import one_line
 
 HOSTILE = "a\x1b[2Jb\x07\n\u202ec"
 

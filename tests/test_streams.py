@@ -16,7 +16,7 @@ from plain import expose, pixels, product, run, write_association
 from programmes import command, leftovers
 from programmes import expose as expose_dither
 
-from offsky.printable import one_line
+from offsky.errors import one_line
 from offsky.stopping import Stopped, status_of
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

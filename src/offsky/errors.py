@@ -15,6 +15,8 @@
 A message is one line: which thing, what was found, what was expected, the way out.
 """
 
+from typing import Any
+
 
 class OffskyError(Exception):
     """Root of all errors that offsky raises on purpose."""
@@ -64,3 +66,31 @@ class OutputExistsError(OutputError, FileExistsError):
 def first_line(error: Exception) -> str:
     """Return the first line of another library's message, without its full stop."""
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+
+
+def one_line(text: str) -> str:
+    r"""Return a text as one line, its control characters as escapes.
+
+    Names of files may hold anything: a line break, what moves the cursor or clears the screen,
+    bytes that are no text.
+
+    Examples
+    --------
+    >>> print(one_line("a\x1b[2Jb\nc"))
+    a\x1b[2Jb\nc
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+def shown(value: Any) -> str:
+    """Return any value in one short line, for messages."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

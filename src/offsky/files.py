@@ -17,7 +17,7 @@ from offsky.engine.order import Limits, Observer, Order, Progress, Result
 from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.io.average_product import FileAverage
 from offsky.io.mask_choice import masks_for, masks_of_products
-from offsky.io.names import combined_name, is_asdf, is_same_place, product_root
+from offsky.io.names import as_path, as_paths, combined_name, is_asdf, is_same_place, product_root
 from offsky.io.product import FileProduct, named_by_shape
 from offsky.options import Options
 from offsky.outcome import Outcome, gaps
@@ -118,9 +118,10 @@ def subtract_file(
     """
     started = time.perf_counter()
     chosen = choose_options(profile, options, changes)
-    target, backgrounds = Path(target_path), [Path(path) for path in background_paths]
-    output = None if output_path is None else Path(output_path)
-    combined = None if combined_path is None else Path(combined_path)
+    target = as_path(target_path, "target_path")
+    backgrounds = as_paths(background_paths, "background_paths")
+    output = None if output_path is None else as_path(output_path, "output_path")
+    combined = None if combined_path is None else as_path(combined_path, "combined_path")
     if combined is not None and output is not None and is_same_place(combined, output):
         raise OutputError(
             f"{output}: is named for the result and for the average; choose another name for one"
@@ -199,8 +200,9 @@ def subtract_association(
 
     chosen = choose_options(profile, options, changes)
     limits = _limits(threads, memory)
-    folder = Path(output_directory)
-    products = read_association(Path(association_path), allow_outside=allow_outside)
+    folder = as_path(output_directory, "output_directory")
+    association = as_path(association_path, "association_path")
+    products = read_association(association, allow_outside=allow_outside)
     of_products = masks_of_products([each.backgrounds for each in products], masks or {}, mask_dir)
     orders = []
     for product, own_masks in zip(products, of_products, strict=True):
@@ -222,7 +224,7 @@ def subtract_association(
     made = _in_turn(orders, chosen, limits, progress)
     if report is False:
         return made
-    return _indexed(made, orders, folder if report is True else Path(report))
+    return _indexed(made, orders, folder if report is True else as_path(report, "report"))
 
 
 def _in_turn(
@@ -249,7 +251,7 @@ def _observers(
     from offsky.reporting.observed import PageObserver
     from offsky.reporting.place import place_of
 
-    given = None if report is True else Path(report)
+    given = None if report is True else as_path(report, "report")
     place = place_of(given, overwrite=overwrite, thumbnails=index)
     if index and place.path is not None:
         raise ParameterError(f"{given}: one page cannot show several products; name a folder")
@@ -327,12 +329,12 @@ def average_file(
     """
     started = time.perf_counter()
     chosen = choose_options(profile, options, changes, subtracts=False)
-    backgrounds = [Path(path) for path in background_paths]
+    backgrounds = as_paths(background_paths, "background_paths")
     if not backgrounds:
         raise ParameterError("no backgrounds to average; name at least one file")
     order = Order(
         backgrounds=tuple(backgrounds),
-        combined=FileAverage(Path(output_path), overwrite=overwrite),
+        combined=FileAverage(as_path(output_path, "output_path"), overwrite=overwrite),
         masks=masks_for(backgrounds, masks, mask_dir),
         imprint_choice=paths_of(imprints, "imprints"),
         policy=Policy(force=force),

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_typ
 
 from offsky import effect
 from offsky.effect import Run
-from offsky.errors import ParameterError, UnknownOptionError
+from offsky.errors import ParameterError, UnknownOptionError, shown
 
 Reject = Literal["sigma", "error", "mad", "minmax", "none"]
 Center = Literal["median", "mean"]
@@ -71,15 +71,6 @@ def in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
-
-
-def shown(value: Any) -> str:
-    """Return any value in one short line, for messages."""
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _plain(value: Any) -> int | float | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from offsky.combine.whole import Finished
+from offsky.errors import one_line
 from offsky.options import Options, in_words
-from offsky.printable import one_line
 from offsky.subtraction import TargetScale
 
 COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"

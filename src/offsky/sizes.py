@@ -2,7 +2,7 @@
 
 import re
 
-from offsky.errors import ParameterError
+from offsky.errors import ParameterError, shown
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -28,8 +28,12 @@ def as_bytes(size: int | str) -> int:
     if isinstance(size, str):
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)i?B?", size.strip(), re.IGNORECASE)
         if found is None:
-            raise ParameterError(f"memory is {size!r}: give a number of bytes, such as 512M or 4G")
+            raise ParameterError(
+                f"memory is {shown(size)}: give a number of bytes, such as 512M or 4G"
+            )
         size = int(float(found[1]) * 2 ** _UNITS[found[2].upper()])
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ParameterError(f"memory is {size!r}: give a number of bytes, such as 512M or 4G")
+        raise ParameterError(
+            f"memory is {shown(size)}: give a number of bytes, such as 512M or 4G"
+        )
     return size

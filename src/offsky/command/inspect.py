@@ -10,7 +10,7 @@ import click
 
 from offsky.command.shared import PATH, one_line_errors
 from offsky.command.streams import Printer, complain
-from offsky.printable import one_line
+from offsky.errors import one_line
 
 if TYPE_CHECKING:
     from offsky.io.inspected import Inspected

@@ -23,7 +23,7 @@ from offsky.command.shared import (
     report_place,
 )
 from offsky.command.streams import Printer, complain
-from offsky.printable import one_line
+from offsky.errors import one_line
 
 if TYPE_CHECKING:
     from offsky.outcome import ProductOutcome

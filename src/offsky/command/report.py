@@ -6,7 +6,7 @@ import click
 
 from offsky.command.shared import NEW_PATH, PATH, one_line_errors
 from offsky.command.streams import Printer
-from offsky.printable import one_line
+from offsky.errors import one_line
 
 
 @click.command()

@@ -12,7 +12,7 @@ import click
 
 from offsky.command.options import pixel_options
 from offsky.command.streams import complain
-from offsky.printable import one_line
+from offsky.errors import one_line
 from offsky.stopping import Stopped, repeat_lost_stops, status_of, stop_by_signals
 
 if TYPE_CHECKING:

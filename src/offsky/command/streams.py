@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from offsky.printable import one_line
+from offsky.errors import one_line
 
 NOT_PRINTED = 3
 """Exit status where all work is done, and its summary could not be printed."""

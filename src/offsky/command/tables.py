@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offsky.engine.forecast import megabytes
+from offsky.errors import one_line
 from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
-from offsky.printable import one_line
 from offsky.programme.plan import Plan, PlannedProduct, balance
 from offsky.programme.run import Executor, Summary, limit_of_worker
 from offsky.programme.sizing import predict

@@ -20,6 +20,9 @@ _KINDS = ("science", "background", "imprint")
 # A comma before a closing bracket, outside of texts: allowed where `jwst` reads YAML.
 _NEEDLESS_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])')
 
+# Lines about single members, and characters of a type that are shown.
+_MOST_TOLD, _MOST_KIND = 20, 40
+
 
 @dataclass(frozen=True, slots=True)
 class AssociationProduct:
@@ -84,6 +87,7 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
     if not isinstance(products, list) or not products:
         raise AssociationError(f"{path}: no products; expected a list of at least one")
     read = [reader.product(product, f"products[{i}]") for i, product in enumerate(products)]
+    reader.tell_the_rest()
     for name, n in Counter(product.name for product in read).items():
         if n > 1:
             raise AssociationError(
@@ -113,6 +117,7 @@ class _Reader:
         # Members by their names: products share them. And what tells each file from others.
         self._members: dict[str, Path] = {}
         self._files: dict[Path, object] = {}
+        self._n_ignored = 0
 
     def _wrong(self, place: str, found: str) -> AssociationError:
         return AssociationError(f"{self._path}: {place}: {found}")
@@ -142,7 +147,7 @@ class _Reader:
             if not isinstance(kind, str):
                 raise self._wrong(where, "no exptype; expected science, background or another")
             if kind.lower() not in _KINDS:
-                log.warning("%s: %s: %r member ignored", self._path, where, kind)
+                self._ignore(where, kind)
                 continue
             found = self._member_path(member.get("expname"), where)
             of_kind[kind.lower()].append(found)
@@ -158,6 +163,18 @@ class _Reader:
                         f"{place}.members", f"{other.name} is both science and {kind}"
                     )
         return AssociationProduct(root, science[0], tuple(backgrounds), tuple(imprints))
+
+    def _ignore(self, place: str, kind: str) -> None:
+        """Tell of a member of another type; of thousands only how many."""
+        self._n_ignored += 1
+        if self._n_ignored <= _MOST_TOLD:
+            log.warning("%s: %s: %r member ignored", self._path, place, kind[:_MOST_KIND])
+
+    def tell_the_rest(self) -> None:
+        """Tell how many more members were ignored."""
+        if self._n_ignored > _MOST_TOLD:
+            n_more = self._n_ignored - _MOST_TOLD
+            log.warning("%s: %d more members of other types ignored", self._path, n_more)
 
     def _member_path(self, expname: Any, place: str) -> Path:
         if not isinstance(expname, str) or not expname:

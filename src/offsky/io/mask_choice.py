@@ -8,7 +8,7 @@ from typing import Any
 
 from offsky.errors import MissingFileError, ParameterError
 from offsky.io.models import model_name
-from offsky.io.names import key_of, product_root
+from offsky.io.names import as_path, key_of, product_root
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def masks_of_products(
     elif len(masks):
         raise ParameterError("masks and mask_dir are given; give one of them")
     else:
-        of = _masks_in(every, Path(mask_dir))
+        of = _masks_in(every, as_path(mask_dir, "mask_dir"))
     of_lists = [tuple(of.get(key_of(each)) for each in backgrounds) for backgrounds in lists]
     return [found if any(m is not None for m in found) else () for found in of_lists]
 

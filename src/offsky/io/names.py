@@ -1,8 +1,12 @@
 """Names of products, as the JWST pipeline gives them."""
 
+import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from offsky.errors import ParameterError, shown
 
 # Suffixes of the products that are inputs here; the last one is replaced.
 _SUFFIXES = ("rate", "rateints", "cal", "calints", "bsub", "bsubints")
@@ -56,6 +60,29 @@ def key_of(given: Any) -> Any:
     if isinstance(given, str | os.PathLike):
         return str(Path(given).absolute())
     return id(given)
+
+
+def as_path(given: Any, name: str) -> Path:
+    """Return what was given for a path; raise ParameterError where it is none.
+
+    Parameters
+    ----------
+    given : object
+        A text or a path.
+    name : str
+        What the parameter is called.
+    """
+    if isinstance(given, str | os.PathLike):
+        with contextlib.suppress(TypeError):
+            return Path(given)
+    raise ParameterError(f"{name} is {shown(given)}: give the path of a file or a folder")
+
+
+def as_paths(given: Any, name: str) -> list[Path]:
+    """Return what was given for several paths; raise ParameterError where they are none."""
+    if isinstance(given, str | bytes | os.PathLike) or not isinstance(given, Iterable):
+        raise ParameterError(f"{name} is {shown(given)}: give a list of paths")
+    return [as_path(each, f"{name}[{i}]") for i, each in enumerate(given)]
 
 
 def is_same_place(one: Path, other: Path) -> bool:

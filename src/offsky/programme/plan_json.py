@@ -17,6 +17,9 @@ from offsky.selection.pairing import Pairing
 
 FORMAT, VERSION = "offsky-plan", 2
 
+# Bytes, or nanoseconds since 1970; rows, columns or integrations.
+_MOST_BYTES, _MOST_PIXELS = 2**63 - 1, 2**31 - 1
+
 _KEYS = {
     "format",
     "version",
@@ -275,7 +278,7 @@ class _Reader:
                 f"{VERSION}; make the plan again with this one, or run it with the other"
             )
         self._keys(content, _KEYS, "the plan")
-        self._root = PurePath(self._value(content["root"], str, "root"))
+        self._root = PurePath(self._name_of(content["root"], "root"))
         if not self._root.is_absolute():
             raise self._wrong("root", f"{content['root']!r} is not an absolute folder")
         files = self._value(content["files"], dict, "files")
@@ -329,9 +332,19 @@ class _Reader:
     def _path(self, value: Any, place: str) -> str:
         path = self._paths.get(value) if isinstance(value, str) else None
         if path is None:
-            path = str(self._root / self._value(value, str, place))
+            path = str(self._root / self._name_of(value, place))
             self._paths[value] = path
         return path
+
+    def _name_of(self, value: Any, place: str) -> str:
+        name: str = self._value(value, str, place)
+        try:
+            raw = os.fsencode(name)
+        except ValueError:
+            raw = b"\0"
+        if b"\0" in raw:
+            raise self._wrong(place, f"{name!r} is no name that a file can have")
+        return name
 
     def _pairs(self, part: Any, place: str) -> tuple[tuple[str, str], ...]:
         pairs = []
@@ -371,8 +384,10 @@ class _Reader:
     def _file(self, path: str, part: Any) -> PlannedFile:
         place = f"files[{path!r}]"
         self._keys(part, _FILE_KEYS, place)
-        numbers = {key: self._value(part[key], int, place) for key in _FILE_NUMBERS}
-        shape = self._numbers(part["shape"], place)
+        numbers = {key: self._number(part[key], f"{place}.{key}") for key in _FILE_NUMBERS}
+        shape = self._numbers(part["shape"], f"{place}.shape", least=0)
+        if len(shape) not in (0, 2, 3):
+            raise self._wrong(f"{place}.shape", f"{len(shape)} numbers, where 2 or 3 are expected")
         start = None if part["start"] is None else self._start(part["start"], shape, place)
         return PlannedFile(
             self._path(path, place),
@@ -386,18 +401,26 @@ class _Reader:
         )
 
     def _start(self, part: Any, shape: tuple[int, ...], place: str) -> tuple[int, int]:
-        numbers = self._numbers(part, place)
+        numbers = self._numbers(part, f"{place}.start", least=1)
         if len(numbers) != 2 or len(shape) < 2:
             raise self._wrong(place, f"start {part!r}; expected column and row of an image")
         return numbers[0], numbers[1]
 
-    def _numbers(self, part: Any, place: str) -> tuple[int, ...]:
-        return tuple(self._value(n, int, place) for n in self._value(part, list, place))
+    def _numbers(self, part: Any, place: str, *, least: int) -> tuple[int, ...]:
+        return tuple(
+            self._number(n, place, least, _MOST_PIXELS) for n in self._value(part, list, place)
+        )
+
+    def _number(self, value: Any, place: str, least: int = 0, most: int = _MOST_BYTES) -> int:
+        number: int = self._value(value, int, place)
+        if not least <= number <= most:
+            raise self._wrong(place, f"a number that is not within {least} and {most}")
+        return number
 
     def _product(self, part: Any, place: str) -> PlannedProduct:
         self._keys(part, _PRODUCT_KEYS, place)
-        output = self._value(part["output"], str, place)
-        if not output or PurePath(output).name != output:
+        output = self._name_of(part["output"], f"{place}.output")
+        if output in ("", "..") or PurePath(output).name != output:
             raise self._wrong(f"{place}.output", f"{output!r} is not a plain file name")
         backgrounds = self._value(part["backgrounds"], list, place)
         text = (str, type(None))

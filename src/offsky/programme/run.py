@@ -30,6 +30,9 @@ from offsky.stopping import Stopped
 
 log = logging.getLogger(__name__)
 
+# Lines about single files.
+_MOST_TOLD = 20
+
 SUMMARY = "summary.json"
 
 
@@ -157,12 +160,7 @@ def run_programme(
             _make_folder(report)
         try:
             journal.sweep(product.output for product in plan.products)
-            for path in changed_since(plan):
-                log.warning(
-                    "%s: not what it was when the plan was made; its products follow the file "
-                    "as it is now",
-                    path,
-                )
+            _tell_changed(changed_since(plan))
             for product in plan.products:
                 if product.skipped is not None:
                     note(ProductOutcome(product.output, product.target, SKIPPED, product.skipped))
@@ -206,6 +204,16 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(
             f"{folder}: cannot be made ({error.strerror}); choose another folder"
         ) from error
+
+
+def _tell_changed(paths: Sequence[str]) -> None:
+    """Tell which inputs are not what they were; of thousands only how many."""
+    follow = "its products follow the file as it is now"
+    for path in paths[:_MOST_TOLD]:
+        log.warning("%s: not what it was when the plan was made; %s", path, follow)
+    if len(paths) > _MOST_TOLD:
+        n_more = len(paths) - _MOST_TOLD
+        log.warning("%d more files are not what they were when the plan was made", n_more)
 
 
 def _write_summary(summary: Summary, folder: Path) -> None:
