@@ -133,7 +133,7 @@ def subtract_file(
         product=FileProduct(output, overwrite=overwrite, name_of=name_of),
         combined=None if combined is None else FileAverage(combined, overwrite=overwrite),
         masks=masks_for(backgrounds, masks, mask_dir),
-        imprint_choice=paths_of(imprints, "imprints"),
+        imprint_choice=tuple(as_paths(imprints, "imprints")),
         policy=Policy(force=force),
         observers=_observers(report, output, overwrite=overwrite),
     )
@@ -336,17 +336,10 @@ def average_file(
         backgrounds=tuple(backgrounds),
         combined=FileAverage(as_path(output_path, "output_path"), overwrite=overwrite),
         masks=masks_for(backgrounds, masks, mask_dir),
-        imprint_choice=paths_of(imprints, "imprints"),
+        imprint_choice=tuple(as_paths(imprints, "imprints")),
         policy=Policy(force=force),
     )
     return _made(order, chosen, _limits(threads, memory), progress, started)
-
-
-def paths_of(given: Sequence[StrPath], what: str) -> tuple[Path, ...]:
-    """Return paths; refuse a single name, which would be taken for its letters."""
-    if isinstance(given, str | bytes | os.PathLike):
-        raise ParameterError(f"{what} is a single name: give a list of files")
-    return tuple(Path(path) for path in given)
 
 
 def _limits(threads: int | None, memory: int | str | None) -> Limits:
