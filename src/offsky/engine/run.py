@@ -291,7 +291,7 @@ class _Block:
         _own.average.clear()
         average = averaging.average(*frame_rows, images, _own.average)
         if averaging.members is not None:
-            averaging.members.see(*frame_rows, images, averaging.flags_if_kept)
+            averaging.members.see(*frame_rows, images, average.dq, averaging.flags_if_kept)
         for product in averaging.products:
             failure = self._run.broken.get(product.target_key)
             if failure is not None:

@@ -99,9 +99,9 @@ def mean_image(sci: Array) -> Array:
     return mean.astype(np.float32)
 
 
-def sampled_rows(n_rows: int) -> range:
-    """Return the rows of an image that are kept in full."""
-    return range(min(SAMPLE_STEP // 2, n_rows - 1), n_rows, SAMPLE_STEP)
+def sampled_rows(n_rows: int, step: int = SAMPLE_STEP) -> range:
+    """Return the rows of an image that are looked at in full, one of each `step`."""
+    return range(min(step // 2, n_rows - 1), n_rows, step)
 
 
 def within(rows: range, first: int, last: int) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from math import isfinite
 import numpy as np
 
 from offsky.measure.judged import Judged
+from offsky.measure.structure import quick_median
 from offsky.values.facts import ExposureFacts
 from offsky.values.finding import Finding, State
 
@@ -48,9 +49,11 @@ def check_rejected(judged: Judged) -> Finding:
             action = f"look at {name}: a bright source, another level or a damaged exposure?"
     if state == "ok" and total > (facts.expected_rejected or 0.0) + 0.15:
         state = "doubtful"
-        action = (
-            "the exposures differ by more than noise: match their levels (--level offset), or "
-            "raise the threshold (--sigma)"
+        matched = facts.level != "none"
+        action = "the exposures differ by more than noise: " + (
+            "look for sources and other levels in them"
+            if matched
+            else "match their levels (--level offset), or raise the threshold (--sigma)"
         )
     return Finding(
         code="OFF107",
@@ -79,6 +82,9 @@ def check_uncovered(judged: Judged) -> Finding:
     state: State = "failed" if lost > 0.2 else "doubtful" if lost > 0.01 else "ok"
     fate = "set to NaN" if facts.uncovered == "nan" else "not subtracted"
     text = f"{lost:.2%} of the pixels have no background sample, {fate}"
+    action = "use backgrounds that cover the target's window, more of them, or smaller masks"
+    if facts.uncovered != "nan":
+        action += "; with --uncovered nan nobody takes these pixels for subtracted ones"
     if facts.n_no_value:
         text += f"; {facts.n_no_value / n:.2%} more have no value in the target either"
     return Finding(
@@ -87,10 +93,7 @@ def check_uncovered(judged: Judged) -> Finding:
         state=state,
         finding=text,
         normal="less than 1 %",
-        action="use backgrounds that cover the target's window, smaller masks, or --uncovered nan "
-        "so that nobody takes these pixels for subtracted ones"
-        if state != "ok"
-        else "",
+        action="" if state == "ok" else action,
         numbers={"uncovered": lost},
     )
 
@@ -188,7 +191,7 @@ def _looks_subtracted(judged: Judged) -> str | None:
     known = average[np.isfinite(average)]
     if not known.size or not isfinite(before.level):
         return None
-    level, noise = float(np.median(known)), before.noise * judged.gathered.bin
+    level, noise = quick_median(known), before.noise * judged.gathered.bin
     if level < 5 * noise or before.level > 0.3 * level:
         return None
     return (

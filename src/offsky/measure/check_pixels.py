@@ -41,11 +41,15 @@ def check_flags(judged: Judged) -> Finding:
                 f"; {gathered.one_background:.2%} have a flag of one background, "
                 f"{gathered.several_backgrounds:.2%} of several"
             )
-        if gathered.with_kept is not None and facts.dq == "or":
-            numbers["unusable_by_backgrounds_if_kept"] = gathered.with_kept
-            text += f"; with dq = kept {gathered.with_kept:.2%} would be DO_NOT_USE by them"
+        if gathered.freed_by_kept is not None and facts.dq == "or":
+            numbers["usable_again_if_kept"] = gathered.freed_by_kept
+            text += f"; dq = kept would make {gathered.freed_by_kept:.2%} of the average usable"
         if state != "ok":
-            action = "use --dq kept: flags of samples that were rejected then do not count"
+            action = (
+                "use --dq kept: flags of samples that were rejected then do not count"
+                if facts.dq == "or"
+                else "look at the backgrounds' own flags (plane 5), or use more backgrounds"
+            )
     return Finding(
         code="OFF103",
         title="Flags by cause",
@@ -136,8 +140,8 @@ def check_level(judged: Judged) -> Finding:
             state = "failed" if abs(in_err) > 3 else "doubtful"
         if state != "ok":
             action = (
-                "match the levels of backgrounds (--level offset), fit the factor "
-                "(--target-scale fit), or use backgrounds taken nearer in time"
+                "fit the factor on the average (--target-scale fit), or use backgrounds taken "
+                "nearer in time"
             )
     return _level_finding(state, text, action, numbers)
 

@@ -8,13 +8,15 @@ import numpy as np
 
 from offsky.arrays import Array
 from offsky.combine.images import Image
-from offsky.measure.blocks import SAMPLE_STEP, sampled_rows, within
+from offsky.measure.blocks import sampled_rows, within
 from offsky.measure.scatter import finite_median, pair_scatter
 from offsky.values.gathered import MemberSamples
 
 _DO_NOT_USE = 1
-# Of so many sampled rows one tells the level and scatter of the backgrounds.
-_MEMBER_STEP = 8
+# Of so many rows one is looked at, of few rows more of them: of a full frame 64.
+_STEP, _LEAST_ROWS = 32, 64
+# Of so many of these one tells the level and scatter of the backgrounds.
+_MEMBER_STEP = 2
 
 
 class Members:
@@ -27,9 +29,9 @@ class Members:
     """
 
     def __init__(self, n_rows: int) -> None:
-        self._rows = sampled_rows(n_rows)
-        self._counts = dict.fromkeys(("pixels", "one", "several", "with_kept"), 0)
-        self._with_kept = True
+        self._rows = sampled_rows(n_rows, max(1, min(_STEP, n_rows // _LEAST_ROWS)))
+        self._counts = dict.fromkeys(("pixels", "one", "several", "freed"), 0)
+        self._tells_freed = True
         self._blocks: list[tuple[int, list[tuple[float, float, float]]]] = []
         self._lock = Lock()
 
@@ -38,6 +40,7 @@ class Members:
         first: int,
         last: int,
         images: Sequence[Image],
+        flags: Array | None,
         flags_if_kept: Callable[[Sequence[Image]], Array | None],
     ) -> None:
         """Look at some of rows [first, last) of the frame.
@@ -48,6 +51,8 @@ class Members:
             The rows.
         images : sequence of Image
             These rows of each background.
+        flags : ndarray of uint32 or None
+            The flags of their average.
         flags_if_kept : callable
             Returns the flags of the average of some images, if only the flags of kept
             samples counted; None where they do anyway.
@@ -56,7 +61,7 @@ class Members:
         if not places:
             return
         own = [row - first for _, row in places]
-        part = slice(own[0], own[-1] + 1, SAMPLE_STEP)
+        part = slice(own[0], own[-1] + 1, self._rows.step)
         some = [_part_of(image, part) for image in images]
         n_flagging = np.zeros(some[0].rows.sci.shape[-2:], dtype=np.uint16)
         for image in some:
@@ -68,10 +73,10 @@ class Members:
             self._counts["pixels"] += n_flagging.size
             self._counts["one"] += int(np.count_nonzero(n_flagging == 1))
             self._counts["several"] += int(np.count_nonzero(n_flagging > 1))
-            if kept is None:
-                self._with_kept = False
+            if kept is None or flags is None:
+                self._tells_freed = False
             else:
-                self._counts["with_kept"] += int(np.count_nonzero(kept & _DO_NOT_USE))
+                self._counts["freed"] += int(np.count_nonzero(flags[part] & ~kept & _DO_NOT_USE))
             for k, (i, _) in enumerate(places):
                 if i % _MEMBER_STEP == 0:
                     self._blocks.append((i, [each[k] for each in levels]))
@@ -89,7 +94,7 @@ class Members:
         return {
             "one_background": self._counts["one"] / n,
             "several_backgrounds": self._counts["several"] / n,
-            "with_kept": self._counts["with_kept"] / n if self._with_kept else None,
+            "freed_by_kept": self._counts["freed"] / n if self._tells_freed else None,
             "members": members,
         }
 

@@ -10,6 +10,9 @@ from offsky.measure.sources import grown
 
 _RUNNING = 31
 _MOST_OF_LINE = 512
+# Rows that are worked on at a time.
+_ROWS = 128
+_LEAST_SAMPLE = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,11 +61,15 @@ def source_free(image: Array, noise: float) -> Mask:
     if not finite.any():
         return finite
     middle = quick_median(image[finite])
-    flat = np.where(finite, image - np.float32(middle), np.float32(0))
-    with np.errstate(invalid="ignore"):
-        sources = flat > 5 * noise
-    smooth = _box_mean(flat, 5)
-    sources |= smooth > max(4 * noise / 5, 1e-30)
+    sources = np.zeros(image.shape, dtype=np.bool_)
+    # By rows: whole planes in between take much memory.
+    for first in range(0, len(image), _ROWS):
+        begin, last = max(0, first - 2), min(len(image), first + _ROWS)
+        part = slice(begin, min(len(image), last + 2))
+        flat = np.where(finite[part], image[part] - np.float32(middle), np.float32(0))
+        found = flat > 5 * noise
+        found |= _box_mean(flat, 5) > max(4 * noise / 5, 1e-30)
+        sources[first:last] = found[first - begin : last - begin]
     return finite & ~grown(sources, 2)
 
 
@@ -114,6 +121,10 @@ def _known(values: Array) -> Array:
     return np.where(np.isfinite(values), values, 0).astype(np.float32)
 
 
+def _masked(image: Array, free: Mask) -> Array:
+    return np.where(free, image, np.float32(np.nan))
+
+
 def line_medians(image: Array, axis: int) -> Array:
     """Return the median of the finite pixels of each line; NaN with fewer than ten."""
     # NaN is sorted to the end; infinity is not there.
@@ -139,17 +150,29 @@ def stripe_scatter(medians: Array, n_each: Array, noise: float) -> float:
     return float(np.sqrt(max(0.0, seen - expected)))
 
 
-def blotch_ratio(image: Array, free: Mask, noise: float, bin_: int) -> float:
-    """Return the scatter of 8 x 8 pixel means over what noise allows."""
+def blotch_ratio(
+    image: Array, free: Mask, noise: float, bin_: int, rows: Array, columns: Array
+) -> float:
+    """Return the scatter of 8 x 8 pixel means over what noise allows.
+
+    The levels of rows and columns are taken from the image first.
+    """
     side = max(2, 8 // bin_)
     ny, nx = (n // side * side for n in image.shape)
     if ny // side * (nx // side) < 16 or not noise > 0:
         return float("nan")
-    part = np.where(free, image, np.float32(0))[:ny, :nx].reshape(
-        ny // side, side, nx // side, side
-    )
-    count = free[:ny, :nx].reshape(part.shape).sum(axis=(1, 3))
-    means = part.sum(axis=(1, 3), dtype=np.float64) / np.maximum(count, 1)
+    totals, counts = [], []
+    for first in range(0, ny, _ROWS // side * side):
+        part = slice(first, min(ny, first + _ROWS // side * side))
+        flat = image[part, :nx] - rows[part, np.newaxis]
+        flat -= columns[:nx]
+        shape = len(flat) // side, side, nx // side, side
+        counted = free[part, :nx]
+        counts.append(counted.reshape(shape).sum(axis=(1, 3)))
+        kept = np.where(counted, flat, np.float32(0)).reshape(shape)
+        totals.append(kept.sum(axis=(1, 3), dtype=np.float64))
+    count = np.concatenate(counts)
+    means = np.concatenate(totals) / np.maximum(count, 1)
     good = count >= side * side / 2
     if np.count_nonzero(good) < 16:
         return float("nan")
@@ -172,8 +195,10 @@ def structure_of(image: Array, bin_: int, *, free: Mask | None = None) -> Struct
     noise = pair_scatter(image)
     if free is None:
         free = source_free(image, noise)
-    masked = np.where(free, image, np.float32(np.nan))
-    values = _some(image[free])
+    step = max(1, -(-image.size // 2**18)) | 1
+    values = image.ravel()[::step][free.ravel()[::step]]
+    if values.size < _LEAST_SAMPLE:
+        values = _some(image[free])
     if not values.size:
         nothing = float("nan")
         empty = np.full(image.shape[0], nothing), np.full(image.shape[1], nothing)
@@ -181,8 +206,8 @@ def structure_of(image: Array, bin_: int, *, free: Mask | None = None) -> Struct
     level = float(np.median(values))
     # Of long lines some blocks tell the median well enough.
     thin = [max(1, n // _MOST_OF_LINE) for n in image.shape]
-    rows = line_medians(masked[:, :: thin[1]], 1)
-    columns = line_medians(masked[:: thin[0]], 0)
+    rows = line_medians(_masked(image[:, :: thin[1]], free[:, :: thin[1]]), 1)
+    columns = line_medians(_masked(image[:: thin[0]], free[:: thin[0]]), 0)
     n_rows, n_columns = free.sum(axis=1) / thin[1], free.sum(axis=0) / thin[0]
     # In units of a pixel, not of a block.
     pixel = noise * bin_
@@ -193,8 +218,9 @@ def structure_of(image: Array, bin_: int, *, free: Mask | None = None) -> Struct
         else float("nan"),
     }
     along = max(scatters, key=lambda name: np.nan_to_num(scatters[name], nan=-1.0))
-    flat = image - _known(rows - level)[:, np.newaxis]
-    flat -= _known(columns - level)
+    blotches = blotch_ratio(
+        image, free, noise, bin_, _known(rows - level), _known(columns - level)
+    )
     return Structure(
         noise,
         level,
@@ -203,6 +229,6 @@ def structure_of(image: Array, bin_: int, *, free: Mask | None = None) -> Struct
         columns,
         scatters[along],
         along,
-        blotch_ratio(flat, free, noise, bin_),
+        blotches,
         free,
     )

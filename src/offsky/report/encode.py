@@ -104,13 +104,16 @@ def scale_for(values: Array, step: float, zero: float | None = None) -> Scale:
         The middle; None for the median.
     """
     finite = np.isfinite(values)
-    known = values if finite.all() else values[finite]
-    if not known.size:
+    if not finite.any():
         return Scale(0.0, 1.0)
+    least = float(np.min(values, where=finite, initial=np.inf))
+    most = float(np.max(values, where=finite, initial=-np.inf))
     if zero is None:
         # Some tell it well enough, and sorting a million takes 20 ms.
-        zero = float(np.median(known.ravel()[:: max(1, known.size // 65536)]))
-    return scale_within(float(known.min()), float(known.max()), step, zero)
+        some = values.ravel()[:: max(1, values.size // 65536) | 1]
+        some = some[np.isfinite(some)]
+        zero = float(np.median(some)) if some.size else (least + most) / 2
+    return scale_within(least, most, step, zero)
 
 
 def scale_within(least: float, most: float, step: float, zero: float) -> Scale:
@@ -167,18 +170,35 @@ def packed(codes: NDArray[np.uint16], scale: Scale) -> Encoded:
     """Return codes as texts: their low and high bytes apart, each compressed."""
     n_rows, n_columns = codes.shape
     how = best_filter(codes, scale)
-    codes = filtered(codes, how)
-    low = (codes & 0xFF).astype(np.uint8)
-    high = (codes >> 8).astype(np.uint8)
-    return Encoded(scale, (n_rows, n_columns), how, compressed(low), compressed(high))
+    low, high = _Packer(), _Packer()
+    for first in range(0, n_rows, ROWS):
+        above = codes[first - 1] if first else None
+        left = filtered(codes[first : first + ROWS], how, above)
+        low.add((left & 0xFF).astype(np.uint8))
+        high.add((left >> 8).astype(np.uint8))
+    return Encoded(scale, (n_rows, n_columns), how, low.text(), high.text())
 
 
-def filtered(codes: NDArray[np.uint16], how: str) -> NDArray[np.uint16]:
-    """Return what is left of codes, of 12 bits, about `CENTRE`; see `FILTERS`."""
+def filtered(
+    codes: NDArray[np.uint16], how: str, above: NDArray[np.uint16] | None = None
+) -> NDArray[np.uint16]:
+    """Return what is left of codes, of 12 bits, about `CENTRE`; see `FILTERS`.
+
+    Parameters
+    ----------
+    codes : ndarray of uint16
+        Some rows.
+    how : str
+        One of `FILTERS`.
+    above : ndarray of uint16 or None
+        The row before them; None at the edge.
+    """
     if how == "none":
         return codes
     expected = np.zeros_like(codes)
     expected[1:] = codes[:-1]
+    if above is not None:
+        expected[0] = above
     if how == "average":
         expected[:, 1:] += codes[:, :-1]
         expected >>= 1
@@ -204,10 +224,19 @@ def best_filter(codes: NDArray[np.uint16], scale: Scale) -> str:
     return min(FILTERS, key=bits)
 
 
-def compressed(values: NDArray[np.uint8]) -> str:
-    """Return bytes as base64 of a zlib stream.
+class _Packer:
+    """Compresses bytes that come in pieces.
 
     Runs alone are looked for: on noise that is smaller than any level, and ten times faster.
     """
-    how = zlib.compressobj(6, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
-    return base64.b64encode(how.compress(values.tobytes()) + how.flush()).decode("ascii")
+
+    def __init__(self) -> None:
+        self._how = zlib.compressobj(6, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+        self._parts: list[bytes] = []
+
+    def add(self, values: NDArray[np.uint8]) -> None:
+        self._parts.append(self._how.compress(values.tobytes()))
+
+    def text(self) -> str:
+        """Return all of them as base64 of a zlib stream."""
+        return base64.b64encode(b"".join((*self._parts, self._how.flush()))).decode("ascii")

@@ -184,6 +184,9 @@
   const ratio = () => Math.min(2, window.devicePixelRatio || 1);
 
   function size() {
+    // A strip needs no tall canvas.
+    const tall = Math.max(180, Math.min(0.68 * window.innerHeight, canvas.clientWidth * rows / columns));
+    canvas.style.height = `${Math.round(tall)}px`;
     const width = Math.max(1, Math.round(canvas.clientWidth * ratio()));
     const height = Math.max(1, Math.round(canvas.clientHeight * ratio()));
     if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }

@@ -222,7 +222,7 @@ def _medians(summary: Summary, along: str) -> Safe:
 
 def _integrations(summary: Summary) -> Safe | None:
     levels = summary.gathered.integration_levels
-    if len(levels) == 0:
+    if len(levels) < 2:
         return None
     number = np.arange(1, len(levels) + 1)
     drawn = chart(
@@ -275,7 +275,7 @@ def _backgrounds(summary: Summary) -> Safe:
     rows = [
         [
             row.name,
-            row.date or "not known",
+            row.date[:19].replace("T", " ") if row.date else "not known",
             _number(row.separation),
             _number(row.level),
             _number(row.err_ratio, "ERR not read"),

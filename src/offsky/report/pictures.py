@@ -108,7 +108,10 @@ def _packed_rest(
         if finite.size:
             least, most = min(least, float(finite.min())), max(most, float(finite.max()))
     scale = scale_within(least, most, noise, 0.0)
-    return packed(np.concatenate([scale.encode(rest(first)) for first in firsts]), scale)
+    codes = np.empty(values.shape, dtype=np.uint16)
+    for first in firsts:
+        codes[first : first + ROWS] = scale.encode(rest(first))
+    return packed(codes, scale)
 
 
 def _static(gathered: Gathered, noise: float) -> tuple[tuple[str, bytes], ...]:

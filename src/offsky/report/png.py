@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from offsky.arrays import Array
 
 _LEVELS = 48
+# Rows that are worked on at a time.
+_ROWS = 128
 
 
 def shrunk(image: Array, most: int) -> Array:
@@ -16,6 +18,13 @@ def shrunk(image: Array, most: int) -> Array:
     side = max(1, -(-max(image.shape) // most))
     if side == 1:
         return image
+    height = max(1, _ROWS // side) * side
+    parts = [_block_means(image[i : i + height], side) for i in range(0, len(image), height)]
+    return np.concatenate(parts)
+
+
+def _block_means(image: Array, side: int) -> Array:
+    """Return means of the finite values in blocks, NaN where there is none."""
     ny, nx = (-(-n // side) * side for n in image.shape)
     padded = np.pad(
         image, ((0, ny - image.shape[0]), (0, nx - image.shape[1])), constant_values=np.nan

@@ -40,6 +40,7 @@ def common_facts(target: Exposure, pointing: Pointing | None, options: Options) 
         "profile": options.profile,
         "errors": options.errors,
         "combine": options.combine,
+        "level": options.level,
         "dq": options.dq,
         "uncovered": options.uncovered,
     }

@@ -20,6 +20,9 @@ from offsky.reporting.place import written_at
 from offsky.values.facts import Facts
 from offsky.values.gathered import Gathered
 
+# Rows that are worked on at a time.
+_ROWS = 128
+
 
 def summarize(gathered: Gathered, facts: Facts, **more: Any) -> Summary:
     """Judge a product, and put everything together."""
@@ -65,12 +68,16 @@ def _histogram(judged: Judged) -> Array:
     edges = histogram_edges()
     if not err > 0:
         return np.zeros(len(edges) - 1)
-    values = (judged.gathered.after[after.free] - after.level) / err
-    # Much faster than NumPy's histogram.
     n_bins = len(edges) - 1
-    place = np.floor((values - edges[0]) * np.float32(n_bins / (edges[-1] - edges[0])))
-    place = place[(place >= 0) & (place < n_bins)].astype(np.intp)
-    return np.bincount(place, minlength=n_bins)
+    counts = np.zeros(n_bins, dtype=np.int64)
+    # By rows, for the memory; much faster than NumPy's histogram.
+    for first in range(0, len(after.free), _ROWS):
+        part = slice(first, first + _ROWS)
+        values = (judged.gathered.after[part][after.free[part]] - after.level) / err
+        place = np.floor((values - edges[0]) * np.float32(n_bins / (edges[-1] - edges[0])))
+        place = place[(place >= 0) & (place < n_bins)].astype(np.intp)
+        counts += np.bincount(place, minlength=n_bins)
+    return counts
 
 
 def _rows(gathered: Gathered, facts: Facts) -> tuple[BackgroundRow, ...]:

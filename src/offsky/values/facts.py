@@ -96,7 +96,7 @@ class Facts:
         Unit of SCI.
     profile : str
         The set of options.
-    errors, combine, dq, uncovered : str
+    errors, combine, level, dq, uncovered : str
         Options that the checks depend on.
     n_samples : int
         Finite samples of all backgrounds; 0 where not known.
@@ -120,6 +120,7 @@ class Facts:
     profile: str = "jwst"
     errors: str = "none"
     combine: str = "mean"
+    level: str = "none"
     dq: str = "or"
     uncovered: str = "keep"
     n_samples: int = 0

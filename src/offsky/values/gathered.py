@@ -63,9 +63,9 @@ class Gathered:
         Pixels of the product that have any flag, and DO_NOT_USE.
     n_flagged_by_backgrounds, n_unusable_by_backgrounds : int
         Those of them for which the target has no flag, or no DO_NOT_USE.
-    one_background, several_backgrounds, with_kept : float or None
-        Shares of all pixels with a flag of one background alone, of several; and with
-        DO_NOT_USE by backgrounds if only kept samples' flags counted. None where unknown.
+    one_background, several_backgrounds, freed_by_kept : float or None
+        Shares of all pixels with a flag of one background alone, of several; and without
+        DO_NOT_USE in the average if only kept samples' flags counted. None where unknown.
     n_zero : int
         Pixels of the product that are exactly 0.
     n_finite : int
@@ -93,7 +93,7 @@ class Gathered:
     n_unusable_by_backgrounds: int = 0
     one_background: float | None = None
     several_backgrounds: float | None = None
-    with_kept: float | None = None
+    freed_by_kept: float | None = None
     n_zero: int = 0
     n_finite: int = 0
     members: tuple[MemberSamples, ...] = ()
