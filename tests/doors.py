@@ -432,7 +432,7 @@ class StepDoor(Door):
     def _make_one(self, job: Job, folder: Path, changes: Changes, how: How) -> Made:
         from offsky.step import BackgroundStep
 
-        as_text = {"bad_bits", "target_scale"}
+        as_text = {"bad_bits", "target_scale", "target_offset"}
         more = {name: str(each) if name in as_text else each for name, each in changes.items()}
         if how.mask_dir is not None:
             more["mask_dir"] = os.fspath(how.mask_dir)

@@ -47,11 +47,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "scale": {"level": "scale"},
     "factor": {"target_scale": 0.9},
     "fit": {"target_scale": "fit"},
+    "constant": {"target_offset": -0.3},
+    "fit-constant": {"target_offset": "fit"},
     "sources": {"mask_sources": True},
     # Those that meet on the way.
     "offset-variance": {**CLIP, "level": "offset", "weight": "variance"},
     "propagate-median": {"errors": "propagate", "combine": "median"},
     "propagate-fit": {"errors": "propagate", "target_scale": "fit"},
+    "propagate-both": {"errors": "propagate", "target_scale": "fit", "target_offset": "fit"},
     "propagate-scale": {"errors": "propagate", "level": "scale"},
     "sources-offset": {"mask_sources": True, "level": "offset"},
     "sources-fit": {"mask_sources": True, "target_scale": "fit"},
@@ -272,7 +275,7 @@ def test_averages_saved_with_products(
 
 def is_alone(options: str) -> bool:
     """Tell whether an average alone takes these options: none of a subtraction."""
-    return not {"target_scale", "uncovered"} & OPTIONS[options].keys()
+    return not {"target_scale", "target_offset", "uncovered"} & OPTIONS[options].keys()
 
 
 def alone_cases() -> Iterator[Any]:

@@ -1035,13 +1035,13 @@ def test_another_instrument_is_told_before_its_window(
     assert str(caught.value).index("NIRCAM") < str(caught.value).index("SUBSIZE")
 
 
-@pytest.mark.parametrize("option", ["target_scale", "uncovered"])
+@pytest.mark.parametrize("option", ["target_scale", "target_offset", "uncovered"])
 @pytest.mark.parametrize("function", [offsky.average_file, offsky.average])
 def test_an_average_alone_refuses_options_of_the_subtraction(
     scene: Any, folder: Path, function: Any, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (job,) = scene("images")
-    value: Any = {"target_scale": 0.9, "uncovered": "nan"}[option]
+    value: Any = {"target_scale": 0.9, "target_offset": 0.1, "uncovered": "nan"}[option]
     where = (folder / "a.fits",) if function is offsky.average_file else ()
     with pytest.raises(offsky.ParameterError, match=f"{option} is an option of the subtraction"):
         function(job.backgrounds, *where, **{option: value})

@@ -28,7 +28,7 @@ OPTION_CARDS = {
 }
 LIMITS = {"sigma_lower", "sigma_upper"}
 # They matter to the subtraction alone.
-OF_SUBTRACTION = {"uncovered", "target_scale"}
+OF_SUBTRACTION = {"uncovered", "target_scale", "target_offset"}
 
 # For each option what to say, and what that means.
 SAID: dict[str, tuple[str, Any]] = {
@@ -50,6 +50,7 @@ SAID: dict[str, tuple[str, Any]] = {
     "uncovered": ("nan", "nan"),
     "level": ("offset", "offset"),
     "target_scale": ("0.5", 0.5),
+    "target_offset": ("-0.25", -0.25),
     "mask_sources": ("", True),
     "mask_good_is": ("1", "1"),
 }
@@ -308,7 +309,7 @@ def test_every_keyword_is_documented() -> None:
     docs = Path(__file__).parents[1] / "docs"
     pages = [docs / name for name in ("products.md", "options.md")]
     documented = "".join(page.read_text(encoding="utf-8") for page in pages)
-    extreme = Options(**{**TOGETHER, "target_scale": "fit"})
+    extreme = Options(**{**TOGETHER, "target_scale": "fit", "target_offset": "fit"})
     for keyword, _, _ in Provenance(("a",), extreme).cards():
         assert f"`{keyword}`" in documented, keyword
     for keyword, _ in OPTION_CARDS.values():

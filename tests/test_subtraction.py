@@ -13,7 +13,7 @@ from offsky import kernel as c_kernel
 from offsky.kernel import twin_subtract
 from offsky.kernel.contract import AverageRows, TargetRows
 from offsky.options import Options
-from offsky.subtraction import Subtraction, given_scale, scaled, subtract_rows
+from offsky.subtraction import Coefficients, Subtraction, as_subtracted, subtract_rows
 from offsky.values.average import ClippedMean
 
 TOP_BIT = 1 << 31
@@ -125,7 +125,7 @@ def test_an_average_times_a_factor_is_subtracted_in_double(
     engine: Any, rows: tuple[TargetRows, ClippedMean], how: Subtraction, factor: float
 ) -> None:
     target, average = rows
-    times = scaled(average, factor)
+    times = as_subtracted(average, Coefficients(factor))
     assert times.sci.dtype == np.float64
     got = subtract_rows(target, times, how).rows
     covered = average.n_kept > 0
@@ -153,9 +153,30 @@ def test_an_average_times_a_factor_is_subtracted_in_double(
 
 def test_a_factor_of_one_is_no_copy() -> None:
     average = ClippedMean(np.ones((2, 2), "f4"), None, None, np.ones((2, 2), "u2"), np.zeros(1))
-    assert scaled(average, 1.0) is average
-    assert given_scale(Options(target_scale="fit")) == 1.0
-    assert given_scale(Options(target_scale=-0.5)) == -0.5
+    assert as_subtracted(average, Coefficients()) is average
+    assert Coefficients.given(Options(target_scale="fit")) == Coefficients()
+    assert Coefficients.given(Options(target_scale=-0.5)) == Coefficients(-0.5)
+    assert Coefficients.given(Options(target_offset=2)) == Coefficients(1.0, 2.0)
+
+
+def test_the_errors_of_what_was_fitted_are_in_err_and_var_rnoise() -> None:
+    b = np.array([[2.0, -3.0], [np.nan, 0.5]], np.float32)
+    one = np.ones((2, 2), np.float32)
+    n_kept = np.isfinite(b).astype("u2")
+    average = ClippedMean(b, one, None, n_kept, np.zeros(1), 0, one / 4, 3 * one / 4)
+    found = Coefficients(1.5, -0.25, 0.02, 0.1, -0.001, 1000)
+    rows = as_subtracted(average, found)
+    common = b**2.0 * 0.02**2 + 0.1**2 - 2 * b * 0.001
+    np.testing.assert_allclose(rows.sci, 1.5 * b - 0.25)
+    np.testing.assert_allclose(rows.var_poisson, 1.5**2 / 4 * one)
+    np.testing.assert_allclose(rows.var_rnoise, 1.5**2 * 3 / 4 + common, rtol=1e-6)
+    np.testing.assert_allclose(rows.err, np.sqrt(1.5**2 + common), rtol=1e-6)
+    target = TargetRows(np.full((2, 2), 7.0, "f4"), np.zeros((2, 2), "u4"), 0, one, one, one)
+    got = subtract_rows(target, rows, Subtraction(propagate=True)).rows
+    # Where there is no average, no constant is subtracted either.
+    assert got.sci[1, 0] == 7.0
+    assert got.err is not None
+    np.testing.assert_allclose(got.err[0, 0], np.sqrt(2 + 1.5**2 + common[0, 0]), rtol=1e-6)
 
 
 def small(**changed: Any) -> tuple[TargetRows, ClippedMean]:

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 
 import offsky
-from offsky.measure.fit import fit_scale
+from offsky.measure.fit import fit_coefficients
 from offsky.options import PROFILES, Options
 from offsky.testing import assert_same_bits, file_digest, write_exposure
 
@@ -33,14 +33,14 @@ def fitted(seed: int, factor: float, sources: float = 0.02) -> Any:
     images = [draw(rng, sky) for _ in range(4)]
     average = np.mean([sci for sci, _ in images], axis=0)
     average_err = np.sqrt(np.sum([err**2 for _, err in images], axis=0)) / 4
-    return fit_scale(target, target_err, average, average_err)
+    return fit_coefficients(target, target_err, average, average_err)
 
 
 def test_the_factor_is_found_within_its_error() -> None:
     found = [fitted(seed, 1.013) for seed in range(12)]
-    pulls = np.array([(each.factor - 1.013) / each.error for each in found])
+    pulls = np.array([(each.factor - 1.013) / each.factor_error for each in found])
     # The error is 2e-4; weights by each pixel's own ERR would be off by 2e-3.
-    assert found[0].error < 3e-4
+    assert found[0].factor_error < 3e-4
     assert abs(pulls.mean()) < 1.2
     assert 0.5 < pulls.std() < 1.6
 
@@ -50,8 +50,8 @@ def test_a_negative_factor_and_a_small_one_are_found_too() -> None:
     sky = rng.normal(10, 2, (64, 256))
     for factor in (-0.3, 0.001, 7.0):
         target = factor * sky + rng.normal(0, 0.1, sky.shape)
-        found = fit_scale(target, np.full(sky.shape, 0.1), sky, np.full(sky.shape, 1e-4))
-        assert found.factor == pytest.approx(factor, abs=5 * found.error)
+        found = fit_coefficients(target, np.full(sky.shape, 0.1), sky, np.full(sky.shape, 1e-4))
+        assert found.factor == pytest.approx(factor, abs=5 * found.factor_error)
 
 
 def test_no_factor_is_made_up_of_noise_or_of_nothing() -> None:
@@ -59,9 +59,9 @@ def test_no_factor_is_made_up_of_noise_or_of_nothing() -> None:
     noise = rng.normal(0, 1, (64, 256))
     ones = np.ones(noise.shape)
     with pytest.raises(offsky.ExposureMismatchError, match="zero within its errors"):
-        fit_scale(rng.normal(0, 1, noise.shape), ones, noise, ones)
+        fit_coefficients(rng.normal(0, 1, noise.shape), ones, noise, ones)
     with pytest.raises(offsky.ExposureMismatchError, match="cannot be fitted"):
-        fit_scale(np.full(noise.shape, np.nan), ones, ones, ones)
+        fit_coefficients(np.full(noise.shape, np.nan), ones, ones, ones)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ class FurtherChanges(TypedDict, total=False):
     uncovered: Uncovered
     level: Level
     target_scale: float | Literal["fit"]
+    target_offset: float | Literal["fit"]
     mask_sources: bool
     mask_good_is: GoodIs
 

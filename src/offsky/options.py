@@ -364,6 +364,15 @@ class Options:
         valid=isfinite,
         of_subtraction=True,
     )
+    target_offset: float | Literal["fit"] = option(
+        0.0,
+        "Subtract this constant with the average, in the unit of SCI; fit: find it where the "
+        "target leaves sky free.",
+        ("OFFCONST", "constant subtracted with the background"),
+        expected="a finite number in the unit of SCI, or 'fit'",
+        valid=isfinite,
+        of_subtraction=True,
+    )
     mask_sources: bool = option(
         False,
         "Find the sources in each background and leave them out.",
@@ -419,8 +428,13 @@ class Options:
             or self.weight == "variance"
             or self.errors == "propagate"
             or self.mask_sources
-            or self.target_scale == "fit"
+            or self.fits_target
         )
+
+    @property
+    def fits_target(self) -> bool:
+        """Whether a factor or a constant is fitted to the target."""
+        return "fit" in (self.target_scale, self.target_offset)
 
     def differences(self, other: "Options") -> dict[str, Any]:
         """Return the options, by name, that are not those of `other`."""

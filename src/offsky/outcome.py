@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from offsky.combine.whole import Finished
 from offsky.errors import one_line
 from offsky.options import Options, in_words
-from offsky.subtraction import TargetScale
+from offsky.subtraction import Coefficients
 
 COMPLETE, SKIPPED, FAILED = "COMPLETE", "SKIPPED", "FAILED"
 
@@ -58,6 +58,8 @@ class Outcome:
         target's error stays as it was there.
     target_scale, target_scale_error : float
         The factor on the average, and its standard error where it was fitted.
+    target_offset, target_offset_error : float
+        The constant subtracted with it, and its standard error where it was fitted.
     predicted_bytes : int
         Memory of the process, as predicted before pixels were read.
     reason : str or None
@@ -91,6 +93,8 @@ class Outcome:
     n_err_unknown: int = 0
     target_scale: float = 1.0
     target_scale_error: float = 0.0
+    target_offset: float = 0.0
+    target_offset_error: float = 0.0
     predicted_bytes: int = 0
     reason: str | None = None
     report: str | None = None
@@ -142,6 +146,8 @@ class Outcome:
             lines.append(("errors", unknown))
         level = "none" if self.median_level is None else f"{self.median_level:.6g}"
         lines.append(("median level", f"{level} {self.unit or ''}".rstrip()))
+        if self.target_scale_error or self.target_offset_error:
+            lines.append(("subtracted", self._fitted()))
         if self.combined is not None:
             lines.append(("average", self.combined))
         lines.append(("written", str(self.output)))
@@ -166,6 +172,17 @@ class Outcome:
                 f'<td style="text-align:left">{shown}</td></tr>'
             )
         return f"<table>{''.join(rows)}</table>"
+
+    def _fitted(self) -> str:
+        """Return what was fitted to the target, with its errors."""
+        factor, constant = f"{self.target_scale:.6g}", f"{self.target_offset:.6g}"
+        if self.target_scale_error:
+            factor += f" ± {self.target_scale_error:.2g}"
+        if self.target_offset_error:
+            constant += f" ± {self.target_offset_error:.2g}"
+        constant = f"{constant} {self.unit or ''}".rstrip()
+        of_average = "the average" if factor == "1" else f"{factor} times the average"
+        return of_average if constant.split()[0] == "0" else f"{of_average} plus {constant}"
 
     def _uncovered(self) -> str:
         """Return the number of uncovered pixels, and what was done to them."""
@@ -222,11 +239,12 @@ def completed(
     options: Options,
     n_err_unknown: int = 0,
     n_no_value: int = 0,
-    scale: TargetScale | None = None,
+    coefficients: Coefficients | None = None,
     predicted_bytes: int = 0,
     imprints: tuple[tuple[str, tuple[str, ...]], ...] = (),
 ) -> Outcome:
     """Return the outcome of a complete average or subtraction."""
+    used = Coefficients() if target is None or coefficients is None else coefficients
     return Outcome(
         status=COMPLETE,
         target=target,
@@ -245,8 +263,10 @@ def completed(
         elapsed_s=elapsed_s,
         options=options,
         n_err_unknown=n_err_unknown,
-        target_scale=1.0 if scale is None else scale.factor,
-        target_scale_error=0.0 if scale is None else scale.error,
+        target_scale=used.factor,
+        target_scale_error=used.factor_error,
+        target_offset=used.offset,
+        target_offset_error=used.offset_error,
         predicted_bytes=predicted_bytes,
         err_ratios=finished.err_ratios,
         imprints=imprints,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offsky import kernel
-from offsky.arrays import Array
+from offsky.arrays import Array, Float64s
 from offsky.kernel import twin_subtract
 from offsky.kernel.contract import AverageRows, TargetRows
 from offsky.options import Options
@@ -14,12 +14,11 @@ from offsky.values.average import ClippedMean
 
 __all__ = [
     "PLAIN",
+    "Coefficients",
     "Subtracted",
     "Subtraction",
     "TargetRows",
-    "TargetScale",
-    "given_scale",
-    "scaled",
+    "as_subtracted",
     "subtract_rows",
 ]
 
@@ -55,22 +54,49 @@ PLAIN = Subtraction()
 
 
 @dataclass(frozen=True, slots=True)
-class TargetScale:
-    """A factor on the average at subtraction.
+class Coefficients:
+    """What is subtracted from a target: the factor times the average, plus the constant.
 
     Attributes
     ----------
-    factor : float
-        The factor.
-    error : float
-        Its standard error; 0 for one that was given.
+    factor, offset : float
+        The factor, and the constant in the unit of SCI.
+    factor_error, offset_error : float
+        Their standard errors; 0 for what was given.
+    covariance : float
+        Their covariance where both were fitted.
     n_pixels : int
-        Pixels that it was fitted to; 0 for one that was given.
+        Pixels that they were fitted to; 0 where both were given.
+    is_faint : bool
+        Whether a factor was fitted to an average below the noise of a sample.
     """
 
-    factor: float
-    error: float = 0.0
+    factor: float = 1.0
+    offset: float = 0.0
+    factor_error: float = 0.0
+    offset_error: float = 0.0
+    covariance: float = 0.0
     n_pixels: int = 0
+    is_faint: bool = False
+
+    @classmethod
+    def given(cls, options: Options) -> "Coefficients":
+        """Return those that options give; 1 and 0 for what is to be fitted."""
+        scale, offset = options.target_scale, options.target_offset
+        return cls(
+            1.0 if scale == "fit" else float(scale), 0.0 if offset == "fit" else float(offset)
+        )
+
+    def variance(self, average: Array) -> Float64s:
+        """Return the variance that the errors of both give what is subtracted, in float64.
+
+        It is common to all pixels: it does not average out over them.
+        """
+        b = average.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(
+                b**2 * self.factor_error**2 + self.offset_error**2 + 2 * b * self.covariance
+            )
 
 
 class Subtracted(NamedTuple):
@@ -129,7 +155,8 @@ def subtract_rows(
     target's, and ERR is the root of the sum of the target's VAR_* as they are stored.
     Where the average has no such variances, its ERR squared goes to VAR_RNOISE; where the
     target has none, to ERR alone. A pixel at which the average's error is not known keeps
-    the target's. To subtract an average times a factor, subtract `scaled`.
+    the target's. To subtract an average times a factor, subtract
+    `as_subtracted`.
     """
     if out is None:
         out = _new_rows(target, how)
@@ -177,13 +204,18 @@ def _suits_kernel(target: TargetRows, average: AverageRows, out: TargetRows) -> 
     )
 
 
-def scaled(average: ClippedMean, factor: float) -> ClippedMean:
-    """Return an average times a factor, in float64; the same average where that is 1.
+def as_subtracted(average: ClippedMean, found: Coefficients) -> ClippedMean:
+    """Return what is subtracted, in float64; the average itself where that is it.
 
-    ERR is multiplied by the factor's magnitude, variances by its square.
+    ERR is multiplied by the factor's magnitude, variances by its square. The variance of the
+    coefficients is added to ERR squared, and to VAR_RNOISE.
     """
-    if factor == 1:
+    if found == Coefficients(n_pixels=found.n_pixels, is_faint=found.is_faint):
         return average
+    factor = found.factor
+    common = None
+    if found.n_pixels:
+        common = found.variance(average.sci)
 
     def times(array: Array | None, by: float) -> Array | None:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -191,15 +223,17 @@ def scaled(average: ClippedMean, factor: float) -> ClippedMean:
 
     with np.errstate(over="ignore", invalid="ignore"):
         sci = factor * average.sci.astype(np.float64)
+        if found.offset:
+            sci += found.offset
+    err, var_rnoise = times(average.err, abs(factor)), times(average.var_rnoise, factor**2)
+    if common is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            err = None if err is None else np.sqrt(err**2 + common)
+            var_rnoise = None if var_rnoise is None else var_rnoise + common
     return replace(
         average,
         sci=sci,
-        err=times(average.err, abs(factor)),
+        err=err,
         var_poisson=times(average.var_poisson, factor**2),
-        var_rnoise=times(average.var_rnoise, factor**2),
+        var_rnoise=var_rnoise,
     )
-
-
-def given_scale(options: Options) -> float:
-    """Return the factor on the average that options give; 1 where it is to be found."""
-    return 1.0 if options.target_scale == "fit" else float(options.target_scale)

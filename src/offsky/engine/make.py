@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from offsky.combine.whole import Finished, freeze
+from offsky.engine.fitting import fitted
 from offsky.engine.forecast import (
     EXPOSURE_BYTES,
     Forecast,
@@ -23,9 +24,7 @@ from offsky.engine.run import Averaging, PassRun
 from offsky.errors import ParameterError
 from offsky.options import Options
 from offsky.selection.choose import check_target, choose_backgrounds
-from offsky.subtraction import TargetScale
-from offsky.values.average import ClippedMean
-from offsky.values.exposure import Exposure, Wanted
+from offsky.values.exposure import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +139,7 @@ def _demand(making: Making, options: Options) -> Demand:
         selection.frame,
         members,
         None if target is None else facts_of(target, wanted),
-        fits=options.target_scale == "fit" and target is not None,
+        fits=options.fits_target and target is not None,
         saves=saves,
         changes_errors=making.how.changes_errors,
         product_bytes=held,
@@ -365,8 +364,8 @@ class _PassMaking:
             return making.finish(finished, levels)
         try:
             making.begin()
-            if self._options.target_scale == "fit":
-                making.scale = _fitted(target, average, self._options)
+            if self._options.fits_target:
+                making.coefficients = fitted(target, average, self._options)
         except Exception as error:
             return making.failed(error)
         making.copy_rest()
@@ -379,20 +378,3 @@ def _begin(making: Making) -> None:
         making.begin()
     except Exception as error:
         making.error = error
-
-
-def _fitted(target: Exposure, average: ClippedMean, options: Options) -> TargetScale:
-    """Return the factor on an average that leaves least of it in a target."""
-    from offsky.measure.finder import find_in_image, have_finder
-    from offsky.measure.fit import fit_target_scale
-
-    masks = options.mask_sources and have_finder()
-    found = fit_target_scale(target, average, options, find_in_image if masks else None)
-    log.info(
-        "%s: the average is subtracted %.6g ± %.2g times, as fitted to %d pixels",
-        target.name,
-        found.factor,
-        found.error,
-        found.n_pixels,
-    )
-    return found

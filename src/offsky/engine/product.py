@@ -21,7 +21,7 @@ from offsky.io.writer import Publication, SavedAverage, Writer
 from offsky.options import Options
 from offsky.outcome import COMPLETE, Outcome, completed, skipped
 from offsky.selection.choose import Selection
-from offsky.subtraction import PLAIN, Subtraction, TargetScale, scaled
+from offsky.subtraction import PLAIN, Coefficients, Subtraction, as_subtracted
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Exposure, Rows, Scratch, Wanted
 from offsky.values.metadata import Metadata
@@ -94,7 +94,7 @@ class Making:
         self.masks = [masks[i] for i in selection.used]
         self.how = Subtraction.of(options)
         self.error: Exception | None = None
-        self.scale = _given_scale(options)
+        self.coefficients = Coefficients.given(options)
         self.predicted_bytes = 0
         self.members: Members | None = None
         self._writer: Writer | None = None
@@ -171,9 +171,10 @@ class Making:
         writer = self._writer
 
         def work() -> None:
-            rows, factor = self._target_rows(first, last, given), self.scale.factor
-            level = average if factor == 1 else scaled(average, factor)
+            rows = self._target_rows(first, last, given)
+            level = as_subtracted(average, self.coefficients)
             if self._imprint_errors is not None:
+                factor = self.coefficients.factor
                 level = self._imprint_errors.in_product(first, last, level, average.shares, factor)
             done = writer.subtract(first, last, level, rows)
             with self._lock:
@@ -256,7 +257,7 @@ class Making:
         try:
             if self.error is not None:
                 raise self.error
-            provenance = self.provenance.with_results(finished, self.scale)
+            provenance = self.provenance.with_results(finished, self.coefficients)
             if self._writer is not None:
                 self._writer.finish(provenance)
             if self.order.combined is not None:
@@ -284,7 +285,7 @@ class Making:
             options=self.options,
             n_err_unknown=self._n_err_unknown,
             n_no_value=self._n_no_value,
-            scale=None if self.target is None else self.scale,
+            coefficients=self.coefficients,
             predicted_bytes=self.predicted_bytes,
             imprints=self.imprints,
         )
@@ -423,12 +424,6 @@ def _why_nothing(finished: Finished) -> str:
             "in another way"
         )
     return "the backgrounds have no usable sample (all are NaN, or flagged as bad)"
-
-
-def _given_scale(options: Options) -> TargetScale:
-    if options.target_scale == "fit":
-        return TargetScale(1.0)
-    return TargetScale(float(options.target_scale))
 
 
 def _named(published: object) -> str | None:

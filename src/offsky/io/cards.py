@@ -12,7 +12,7 @@ from offsky.combine.whole import Finished
 from offsky.effect import Run
 from offsky.options import Declaration, Options, declarations, idle_options
 from offsky.selection.suitability import Verdict
-from offsky.subtraction import TargetScale
+from offsky.subtraction import Coefficients
 from offsky.values.metadata import Metadata
 
 STATUS_KEYWORD, IMPRINT_KEYWORD = "S_BKDSUB", "S_IMPRNT"
@@ -46,8 +46,8 @@ class Provenance:
         Pixels at which no sample was left.
     median_level : float or None
         Median of the average, None where it has no pixel.
-    scale : TargetScale or None
-        The factor on the average; None where it is not known (yet).
+    coefficients : Coefficients or None
+        What is subtracted of the average; None where it is not known (yet).
     run : Run or None
         What decides which options have no effect; None for a subtraction of these
         backgrounds, be they images or cubes.
@@ -67,20 +67,22 @@ class Provenance:
     n_rejected: int = 0
     n_uncovered: int = 0
     median_level: float | None = None
-    scale: TargetScale | None = None
+    coefficients: Coefficients | None = None
     run: Run | None = None
     pair: str | None = None
     imprints: tuple[tuple[str, tuple[str, ...]], ...] = ()
     had_imprint: bool = False
 
-    def with_results(self, finished: Finished, scale: TargetScale | None = None) -> "Provenance":
+    def with_results(
+        self, finished: Finished, coefficients: Coefficients | None = None
+    ) -> "Provenance":
         """Return the same with what is known once the average is made."""
         return replace(
             self,
             n_rejected=sum(finished.n_rejected),
             n_uncovered=finished.n_uncovered,
             median_level=finished.median_level,
-            scale=scale,
+            coefficients=coefficients,
         )
 
     def cards(self) -> list[Card]:
@@ -112,17 +114,37 @@ class Provenance:
                 value = self._card_value(each.name, getattr(self.options, each.name))
                 cards = always if each.always else some
                 cards.append((each.keyword, value, self._comment(each)))
-        if self.options.target_scale == "fit" and "target_scale" not in idle:
-            error = None if self.scale is None else self.scale.error
-            # Without a value it would be no card, and the header shorter than at last.
-            some.append(
-                ("OFFSCERR", _finite(error), "standard error of OFFSCALE, which was fitted")
-            )
-        return some + always
+        fitted = [
+            name
+            for name in ("target_scale", "target_offset")
+            if getattr(self.options, name) == "fit" and name not in idle
+        ]
+        return some + self._error_cards(fitted) + always
+
+    def _error_cards(self, fitted: Sequence[str]) -> list[Card]:
+        """Return the cards of errors of what was fitted."""
+        found = self.coefficients
+        cards = {
+            "target_scale": (
+                "OFFSCERR",
+                None if found is None else found.factor_error,
+                "standard error of OFFSCALE, which was fitted",
+            ),
+            "target_offset": (
+                "OFFCNERR",
+                None if found is None else found.offset_error,
+                "standard error of OFFCONST, which was fitted",
+            ),
+        }
+        both = ("OFFSCCOV", None if found is None else found.covariance, "their covariance")
+        chosen = [cards[name] for name in fitted] + [both] * (len(fitted) == 2)
+        # Without a value it would be no card, and the header shorter than at last.
+        return [(keyword, _finite(value), comment) for keyword, value, comment in chosen]
 
     def _card_value(self, name: str, value: Any) -> Any:
-        if name == "target_scale" and value == "fit" and self.scale is not None:
-            return self.scale.factor
+        if value == "fit" and self.coefficients is not None:
+            found = self.coefficients
+            return found.factor if name == "target_scale" else found.offset
         if value is None:
             return -1 if name == "maxiters" else "none"
         return _finite(value) if isinstance(value, float) else value

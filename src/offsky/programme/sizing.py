@@ -98,7 +98,7 @@ def _demand(
         _window(target),
         members,
         _facts(product.target, known, imprints[0]),
-        fits=product.options.target_scale == "fit",
+        fits=product.options.fits_target,
         saves=save_combined,
         changes_errors=how.changes_errors,
         product_bytes=0 if target is None else target.product_bytes,

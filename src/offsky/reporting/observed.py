@@ -129,6 +129,8 @@ def _summary_of_run(
         counts.append(("samples masked", f"{sum(outcome.n_masked):,}"))
     if options.target_scale != 1.0:
         counts.append(("factor on the average", f"{outcome.target_scale:.6g}"))
+    if options.target_offset != 0.0:
+        counts.append(("constant subtracted with it", f"{outcome.target_offset:.6g}"))
     return summarize(
         gathered,
         about,
