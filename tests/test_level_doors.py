@@ -152,3 +152,20 @@ def test_a_factor_of_a_faint_sky_is_warned_of(door: Door, tmp_path: Path, caplog
     told = [each for each in door.warnings(caplog) if "below the noise of a sample" in each]
     assert len(told) == 1
     assert "fit target_offset" in told[0]
+
+
+def test_the_profile_leaves_out_samples_with_persistence(door: Door, tmp_path: Path) -> None:
+    job = constant_above(tmp_path / "in", 0.0)
+    with fits.open(job.backgrounds[1], mode="update") as hdus:
+        hdus["SCI"].data[10:14, 20:24] += np.float32(0.6)  # too little to be rejected
+        hdus["DQ"].data[10:14, 20:24] |= 32
+    averages = {
+        options.get("bad_bits", 33): pixels(
+            door.make([job], tmp_path / str(options), options, How(average=True))[0].average
+        )
+        for options in ({"profile": "offsky"}, {"profile": "offsky", "bad_bits": 1})
+    }
+    lit = np.zeros(SHAPE, np.bool_)
+    lit[10:14, 20:24] = True
+    assert np.median(averages[1][lit] - averages[33][lit]) > 0.1
+    np.testing.assert_array_equal(averages[1][~lit], averages[33][~lit])

@@ -331,6 +331,7 @@ class Options:
         valid=lambda value: 0 <= value < 2**32,
         idle=effect.of_bad_bits,
         flags=True,
+        offsky=1 | 32,  # DO_NOT_USE and PERSISTENCE
     )
     bad_fraction: float | None = option(
         None,
