@@ -334,3 +334,59 @@ def test_an_extension_whose_kind_is_no_text_is_refused(
     with_card(target, unit, "XTENSION", f"XTENSION= {value:>20}")
     line = refused(capsys, "subtract", target, background, "-o", "r.fits")
     assert "t_rate.fits" in line
+
+
+def test_a_blank_block_between_extensions_hides_nothing(folder: Path, capsys: Any) -> None:
+    target, background = expose(folder / "t_rate.fits", 10), expose(folder / "b_rate.fits", 3)
+    content = background.read_bytes()
+    at = content.rindex(b"XTENSION", 0, content.index(b"EXTNAME = 'ERR"))
+    for blank in (b" ", b"\0"):
+        background.write_bytes(content[:at] + blank * 2880 + content[at:])
+        line = refused(capsys, "subtract", target, background, "-o", "r.fits")
+        assert "are no FITS extension" in line
+        # Behind the last one it does no harm.
+        background.write_bytes(content + blank * 5760)
+        offsky.subtract_file(target, [background], folder / "r.fits")
+        (folder / "r.fits").unlink()
+
+
+@pytest.mark.parametrize("unit", ["ERR", "DQ"])
+def test_an_extension_that_is_no_image_any_more_is_refused(
+    folder: Path, door: Any, unit: str
+) -> None:
+    if door.name in ("model", "step"):
+        pytest.skip("the test opens the models itself")
+    background = expose(folder / "b_rate.fits", 3)
+    with_card(background, unit, "XTENSION", "XTENSION= 'IMAGF   '")
+    job = Job(expose(folder / "t_rate.fits", 10), (background,))
+    with pytest.raises(DoorError, match=rf"b_rate\.fits: {unit} is 'IMAGF', no image"):
+        made_by(door, job, folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "card", "expected"),
+    [
+        ("ZVAL2", "ZVAL2   =           2147483647", "expected the bytes of a pixel"),
+        ("ZVAL2", "ZVAL2   =                  -64", "expected the bytes of a pixel"),
+        ("ZVAL2", "ZVAL2   =                    T", "expected the bytes of a pixel"),
+        ("ZVAL1", "ZVAL1   =                    0", "expected the pixels of a block"),
+        ("ZNAME1", "ZNAME1  =                    1", "expected the name of a setting"),
+        ("ZCMPTYPE", "ZCMPTYPE= 'SQUEEZE '", "expected one of RICE_1"),
+        ("ZCMPTYPE", "ZCMPTYPE= 'HCOMPRESS_1'", "decompress the file first"),
+    ],
+)
+def test_decoders_are_given_no_setting_that_ends_the_process(
+    folder: Path, capsys: Any, keyword: str, card: str, expected: str
+) -> None:
+    target = with_card(stored(expose(folder / "t_rate.fits", 10), "tiled"), "DQ", keyword, card)
+    line = refused(capsys, "subtract", target, expose(folder / "b_rate.fits", 3), "-o", "r.fits")
+    assert "t_rate.fits" in line
+    assert expected in line
+
+
+def test_a_history_card_that_looks_like_a_value_is_kept(folder: Path) -> None:
+    target = expose(folder / "t_rate.fits", 10)
+    with_card(target, "", "READPATT", "HISTORY =               'DN/s'")
+    offsky.subtract_file(target, [expose(folder / "b_rate.fits", 3)], folder / "r.fits")
+    assert b"HISTORY =               'DN/s'" in (folder / "r.fits").read_bytes()
+    assert (pixels(folder / "r.fits") == 7).all()

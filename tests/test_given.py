@@ -115,3 +115,29 @@ def test_a_model_and_a_mask_with_a_mask_or_a_unit_are_refused(tmp_path: Any) -> 
             background.instance["data"] = array
             with pytest.raises(offsky.ExposureError, match=r"data has a (mask|unit)"):
                 offsky.subtract(target, [background])
+
+
+@pytest.mark.parametrize("given", [3, [1], "x", {}])
+def test_what_cannot_be_called_is_no_progress(given: Any) -> None:
+    for call in (
+        lambda: offsky.subtract_file("t.fits", ["b.fits"], progress=given),
+        lambda: offsky.subtract("t.fits", ["b.fits"], progress=given),
+        lambda: offsky.average(["b.fits"], on_outcome=given),
+        lambda: offsky.average_file(["b.fits"], "o.fits", progress=given),
+        lambda: offsky.subtract_association("a.json", progress=given),
+    ):
+        with pytest.raises(offsky.ParameterError, match="give a function, or None"):
+            call()
+
+
+@pytest.mark.parametrize("given", [3, None, "b.fits", np.array(3), {"b.fits": 1}])
+def test_what_is_no_list_is_no_backgrounds(given: Any) -> None:
+    for call in (lambda: offsky.subtract("t.fits", given), lambda: offsky.average(given)):
+        with pytest.raises(offsky.ParameterError, match=r"backgrounds is .*: give a list"):
+            call()
+
+
+def test_threads_beyond_any_machine_are_refused() -> None:
+    for number in (1025, 10**30, 10**400):
+        with pytest.raises(offsky.ParameterError, match="give 1 to 1024"):
+            offsky.subtract_file("t.fits", ["b.fits"], threads=number)

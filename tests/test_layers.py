@@ -21,6 +21,7 @@ ROOMS = (
     "errors",
     "units",
     "arrays",
+    "arguments",
     "given",
     "flags",
     "sizes",

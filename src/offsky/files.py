@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
+from offsky.arguments import check_callable
 from offsky.choices import Changes, choose_options
 from offsky.combine.planes import count_threads
 from offsky.engine.make import make
@@ -117,6 +118,7 @@ def subtract_file(
         For an output that may not or cannot be written.
     """
     started = time.perf_counter()
+    check_callable("progress", progress)
     chosen = choose_options(profile, options, changes)
     target = as_path(target_path, "target_path")
     backgrounds = as_paths(background_paths, "background_paths")
@@ -198,12 +200,15 @@ def subtract_association(
     from offsky.io.association import read_association
     from offsky.selection.imprints import uses_imprints
 
+    check_callable("progress", progress)
     chosen = choose_options(profile, options, changes)
     limits = _limits(threads, memory)
     folder = as_path(output_directory, "output_directory")
     association = as_path(association_path, "association_path")
     products = read_association(association, allow_outside=allow_outside)
-    of_products = masks_of_products([each.backgrounds for each in products], masks or {}, mask_dir)
+    of_products = masks_of_products(
+        [each.backgrounds for each in products], {} if masks is None else masks, mask_dir
+    )
     orders = []
     for product, own_masks in zip(products, of_products, strict=True):
         saved = folder / combined_name(product.name, asdf=is_asdf(product.target))
@@ -328,6 +333,7 @@ def average_file(
         As for `subtract_file`.
     """
     started = time.perf_counter()
+    check_callable("progress", progress)
     chosen = choose_options(profile, options, changes, subtracts=False)
     backgrounds = as_paths(background_paths, "background_paths")
     if not backgrounds:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any, Unpack
 
+from offsky.arguments import check_callable, list_of
 from offsky.choices import FurtherChanges, choose_options
 from offsky.combine.planes import count_threads
 from offsky.engine.make import make
@@ -119,6 +120,9 @@ def subtract(
     OutputError
         For an average that cannot be written.
     """
+    members = list_of("backgrounds", backgrounds)
+    check_callable("progress", progress)
+    check_callable("on_outcome", on_outcome)
     chosen = choose_options(profile, options, changes, sigma=sigma, maxiters=maxiters)
     with _opened_model(target) as (model, check):
         combined = None
@@ -126,11 +130,11 @@ def subtract(
             combined = FileAverage(as_path(combined_path, "combined_path"), overwrite=overwrite)
         order = Order(
             target=model,
-            backgrounds=tuple(backgrounds),
+            backgrounds=tuple(members),
             product=ModelProduct(model, check=check),
             combined=combined,
-            masks=masks_for(backgrounds, masks, mask_dir),
-            imprint_choice=tuple(imprints),
+            masks=masks_for(members, masks, mask_dir),
+            imprint_choice=tuple(list_of("imprints", imprints)),
             policy=Policy(force=force),
         )
         return made(order, chosen, threads, memory, progress, on_outcome).product
@@ -186,13 +190,16 @@ def average(
     chosen = choose_options(
         profile, options, changes, sigma=sigma, maxiters=maxiters, subtracts=False
     )
-    if not backgrounds:
+    members = list_of("backgrounds", backgrounds)
+    check_callable("progress", progress)
+    check_callable("on_outcome", on_outcome)
+    if not members:
         raise ParameterError("no backgrounds to average; give at least one")
     order = Order(
-        backgrounds=tuple(backgrounds),
+        backgrounds=tuple(members),
         combined=ModelAverage(),
-        masks=masks_for(backgrounds, masks, mask_dir),
-        imprint_choice=tuple(imprints),
+        masks=masks_for(members, masks, mask_dir),
+        imprint_choice=tuple(list_of("imprints", imprints)),
         policy=Policy(force=force),
     )
     return made(order, chosen, threads, memory, progress, on_outcome).combined

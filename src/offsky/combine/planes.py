@@ -35,6 +35,8 @@ Method = Callable[[Planes, Numbers, Rule, int, int, Averages], tuple[int, int]]
 
 # Pixels that one thread takes at a time: enough to make its start-up invisible.
 _CHUNK = 65536
+# More would only take memory.
+_MOST_THREADS = 1024
 
 
 def average_planes(
@@ -255,9 +257,9 @@ def count_threads(threads: int | None) -> int:
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
     whole = isinstance(threads, Integral) and not isinstance(threads, bool)
-    if not whole or threads < 1:
+    if not whole or not 1 <= threads <= _MOST_THREADS:
         raise ParameterError(
-            f"threads is {shown(threads)}: give one or more, or None for all cores"
+            f"threads is {shown(threads)}: give 1 to {_MOST_THREADS}, or None for all cores"
         )
     return int(threads)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from offsky.errors import AssociationError, MissingFileError
+from offsky.errors import AssociationError, MissingFileError, shown
 from offsky.io.names import product_root
 from offsky.io.regular import read_text
 
@@ -91,7 +91,7 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
     for name, n in Counter(product.name for product in read).items():
         if n > 1:
             raise AssociationError(
-                f"{path}: {n} products are called {name!r} and would be one "
+                f"{path}: {n} products are called {shown(name)} and would be one "
                 "file; give each a name of its own"
             )
     return read
@@ -135,7 +135,7 @@ class _Reader:
         # stpipe makes prod_bsub.fits of prod_rate and of prod.fits.
         root = product_root(Path(name)) if plain else ""
         if not root:
-            raise self._wrong(f"{place}.name", f"{name!r}; expected a plain file name")
+            raise self._wrong(f"{place}.name", f"{shown(name)}; expected a plain file name")
         members = part.get("members")
         if not isinstance(members, list) or not members:
             raise self._wrong(f"{place}.members", "expected a list of at least one member")
@@ -178,7 +178,7 @@ class _Reader:
 
     def _member_path(self, expname: Any, place: str) -> Path:
         if not isinstance(expname, str) or not expname:
-            raise self._wrong(f"{place}.expname", f"{expname!r}; expected a file name")
+            raise self._wrong(f"{place}.expname", f"{shown(expname)}; expected a file name")
         if expname not in self._members:
             self._members[expname] = self._find_member(expname, place)
         return self._members[expname]
@@ -204,8 +204,8 @@ class _Reader:
         if not is_inside and not self._allow_outside:
             raise self._wrong(
                 f"{place}.expname",
-                f"{expname!r} leaves the association's folder; move the file there, or allow it "
-                "with --allow-outside",
+                f"{shown(expname)} leaves the association's folder; move the file there, or allow "
+                "it with --allow-outside",
             )
         return found
 

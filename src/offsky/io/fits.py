@@ -264,7 +264,17 @@ class FitsExposure:
                 f"{self.path}: {len(found)} {name} extensions; expected one (a file of many "
                 "slits is to be split first)"
             )
+        if found and name != "SCI":
+            self._check_image(found[0])
         return found[0] if found and found[0].is_image else None
+
+    def _check_image(self, extent: Extent) -> None:
+        """Raise ExposureError for what has the name of an image and is none: it is damaged."""
+        if not extent.is_image:
+            raise ExposureError(
+                f"{self.path}: {extent.name} is {extent.cards.get('XTENSION')!r}, no image; fetch "
+                "the file again"
+            )
 
     def _companion(self, name: str) -> "_ArrayReader | None":
         extent = self._find(name)
@@ -281,7 +291,10 @@ class FitsExposure:
 
     def _variance(self, name: str) -> "_ArrayReader | None":
         """Find a variance; one that is empty, or of another shape, counts as not there."""
-        found = [e for e in self.extents if e.name == name and e.is_image and not _is_empty(e)]
+        named = [extent for extent in self.extents if extent.name == name]
+        for extent in named:
+            self._check_image(extent)
+        found = [extent for extent in named if not _is_empty(extent)]
         reader = self._reader(found[0]) if len(found) == 1 else None
         return reader if reader is not None and reader.shape == self.shape else None
 

@@ -95,6 +95,8 @@ def _split(lines: list[bytes], changes: Callable[[str], bool]) -> list[list[byte
             continue
         if (
             is_plain_card(line)
+            # Lines may be added to it, even where it looks like a value.
+            and keyword != b"HISTORY "
             and not following.startswith(b"CONTINUE")
             and not changes(keyword.decode("ascii").rstrip())
         ):

@@ -19,7 +19,7 @@ from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 
 from offsky.errors import ExposureError, first_line
-from offsky.io.fits_header import BLOCK, Cards, plain_cards
+from offsky.io.fits_header import BLOCK, CARD, Cards, plain_cards
 from offsky.io.source import Source
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ BITS = (8, 16, 32, 64, -32, -64)
 _STRUCTURE = re.compile("SIMPLE|XTENSION|BITPIX|NAXIS[0-9]*|PCOUNT|GCOUNT")
 # Names of extensions that are read, or written again.
 _USED = {"SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"}
+_END = b"END".ljust(CARD)
 _MOST_FIELDS = 999  # of a table, as FITS has it
 
 DAMAGE = (
@@ -131,12 +132,16 @@ def read_layout(source: Source) -> list[Extent]:
         )
         extents[-1] = replace(extents[-1], end=size)
         return extents
-    if ahead.peek(end, BLOCK).strip(b"\0 "):
+    if not all(_is_padding(source.peek(at, _NEXT_BYTES)) for at in range(end, size, _NEXT_BYTES)):
         raise ExposureError(
             f"{path}: the file is damaged or cut short, the last {size - end} bytes are no "
             "FITS extension; fetch it again"
         )
     return extents
+
+
+def _is_padding(content: bytes) -> bool:
+    return not content.strip(b"\0 ")
 
 
 class _Ahead:
@@ -218,8 +223,24 @@ def _astropy_extent(source: Source, start: int, *, primary: bool) -> Extent:
         name = "PRIMARY" if primary else str(header.get("EXTNAME", "")).strip().upper()
         n_bytes, n_data = header.data_size_padded, header.data_size
         data_start = file.tell()
+    _check_end(source.peek(start, data_start - start))
     cards = Cards(b"", None, header=header)
     return Extent(name, cards, start, data_start, data_start + n_bytes, n_data)
+
+
+def _check_end(raw: bytes) -> None:
+    """Raise ValueError where a header has no END as FITS has it, or another before.
+
+    astropy ends a header at an odd one where it reads it alone, and goes on where it reads the
+    whole file.
+    """
+    for place in range(0, len(raw), CARD):
+        card = raw[place : place + CARD]
+        if card == _END:
+            return
+        if card[:8].strip() == b"END":
+            break
+    raise ValueError("its END is damaged")
 
 
 def _check_structure(header: fits.Header) -> None:

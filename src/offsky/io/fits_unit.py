@@ -8,6 +8,7 @@ extension would be averaged. It is given one unit at a time, as a file of its ow
 import io
 import re
 import warnings
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -15,7 +16,8 @@ from astropy.io import fits
 
 from offsky.errors import ExposureError
 from offsky.io.fits_header import BLOCK, CARD
-from offsky.io.fits_layout import BITS, Extent
+from offsky.io.fits_layout import Extent
+from offsky.io.fits_tiles import check_tiles, refused
 from offsky.io.source import Source
 
 _PRIMARY = b"".join(
@@ -31,9 +33,6 @@ _STORAGE = re.compile(
     "|ZIMAGE|ZTENSION|ZSIMPLE|ZEXTEND|ZBITPIX|ZPCOUNT|ZGCOUNT|ZCMPTYPE|ZSCALE|ZZERO|ZBLANK"
     "|ZQUANTIZ|ZDITHER0|ZHECKSUM|ZDATASUM|ZMASKCMP"
 )
-
-# What astropy makes an array of as soon as it is asked for the first pixel.
-_MOST_TILE = 2**31 - 1
 
 
 def is_storage(keyword: str) -> bool:
@@ -146,14 +145,7 @@ def _bare(header: bytes) -> bytes:
 def _check_numbers(name: str, extent: Extent) -> None:
     """Raise ExposureError where astropy would choke on a number of a header, or loop on it."""
     cards = extent.cards
-
-    def refuse(keyword: str, expected: str) -> ExposureError:
-        value = cards.get(keyword)
-        return ExposureError(
-            f"{name}: the keyword {keyword} of {extent.name} is {value!r}; expected {expected}: "
-            "fetch the file again"
-        )
-
+    refuse = partial(refused, name, extent)
     for keyword in ("BSCALE", "BZERO"):
         value = cards.get(keyword)
         if value is not None and not (_is_number(value) and isfinite(value)):
@@ -162,29 +154,8 @@ def _check_numbers(name: str, extent: Extent) -> None:
         raise refuse("BSCALE", "a factor that is not 0")
     if "BLANK" in cards and type(cards.get("BLANK")) is not int:
         raise refuse("BLANK", "a whole number")
-    if not extent.is_compressed:
-        return
-    if cards.get("BITPIX") != 8 or cards.get("NAXIS") != 2:
-        raise refuse("NAXIS", "a table of bytes: it is a compressed image")
-    if cards.get("ZBITPIX") not in BITS or type(cards.get("ZBITPIX")) is not int:
-        raise refuse("ZBITPIX", "the bits of a pixel")
-    n_axes = cards.get("ZNAXIS")
-    if type(n_axes) is not int or not 1 <= n_axes < 10:
-        raise refuse("ZNAXIS", "a number of axes")
-    n_tiles = 1
-    for axis in range(1, n_axes + 1):
-        size = cards.get(f"ZNAXIS{axis}")
-        if type(size) is not int or not 0 <= size <= _MOST_TILE:
-            raise refuse(f"ZNAXIS{axis}", "a number of pixels")
-        tile = cards.get(f"ZTILE{axis}", size if axis == 1 else 1)
-        if type(tile) is not int or not 1 <= tile <= _MOST_TILE:
-            raise refuse(f"ZTILE{axis}", "a number of pixels")
-        n_tiles *= -(-size // tile)
-    if cards.get("NAXIS2") != n_tiles:
-        raise ExposureError(
-            f"{name}: {extent.name} has {cards.get('NAXIS2')} tiles where ZNAXISn and ZTILEn "
-            f"give {n_tiles}; fetch the file again"
-        )
+    if extent.is_compressed:
+        check_tiles(name, extent)
 
 
 def _is_number(value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offsky.errors import MissingFileError, ParameterError
+from offsky.errors import MissingFileError, ParameterError, shown
 from offsky.io.models import model_name
 from offsky.io.names import as_path, key_of, product_root
 
@@ -93,7 +93,9 @@ def masks_of_products(
         if not isinstance(masks, Mapping):
             raise ParameterError("masks of several products are given by the backgrounds' names")
         of = _masks_by_name(every, masks, {key_of(each): each for each in unused})
-    elif len(masks):
+    elif masks is not None and not isinstance(masks, Mapping | Sequence):
+        raise ParameterError(f"masks is {shown(masks)}, and mask_dir is given; give one of them")
+    elif masks:
         raise ParameterError("masks and mask_dir are given; give one of them")
     else:
         of = _masks_in(every, as_path(mask_dir, "mask_dir"))
@@ -126,12 +128,12 @@ def _masks_by_name(
 
 def _masks_in(every: Mapping[Hashable, Any], folder: Path) -> dict[Hashable, Any]:
     """Return the masks of a folder by the keys of their inputs; log how many there are."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 (False also for a name that cannot be)
         raise MissingFileError(f"{folder}: no such folder of masks; check the name")
     found = {}
     for key, given in every.items():
         path = folder / f"{product_root(Path(_name_of(given)))}_mask.fits"
-        if path.exists():
+        if os.path.exists(path):  # noqa: PTH110 (likewise)
             found[key] = path
     # A folder of other exposures' masks would go unnoticed.
     level = logging.INFO if found or not every else logging.WARNING
