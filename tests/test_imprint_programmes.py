@@ -115,6 +115,16 @@ def test_where_only_one_side_finds_an_imprint_the_plan_tells_the_problem(
     assert all(product.problem is None for product in planned(programme, force=True).products)
 
 
+def test_a_plan_tells_of_exposures_of_which_some_had_their_imprint(programme: Path) -> None:
+    for name in ("lt1", "lt2", "lb1", "lb2", "nrs2", "elsewhere"):
+        (programme / f"{name}_rate.fits").unlink()
+    assert all(product.problem is None for product in planned(programme).products)
+    expose(programme, "science1", 101.0, VISITGRP="02", S_IMPRNT="COMPLETE")
+    first, second = planned(programme).products
+    assert "background1_rate.fits: no imprint has been subtracted from it" in (first.problem or "")
+    assert (first.imprints, second.problem) == ((), None)
+
+
 @pytest.mark.parametrize("source", ["nods", "dithers"])
 def test_patterns_find_their_imprints_too(folder: Path, source: str) -> None:
     for i in (1, 2, 3):

@@ -421,3 +421,35 @@ def test_a_memory_limit_makes_lower_blocks_and_the_same_pixels(folder: Path) -> 
     limit = bare.predicted_bytes
     offsky.subtract_file(job.target, job.backgrounds, folder / "b.fits", memory=limit, **how)
     np.testing.assert_array_equal(pixels(folder / "a.fits"), pixels(folder / "b.fits"))
+
+
+def test_an_average_of_corrected_exposures_is_a_background_that_had_its_imprint(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = scene(folder)
+    average = folder / "average_rate.fits"
+    offsky.average_file(job.backgrounds, average, imprints=job.imprints)
+    offsky.subtract_file(job.target, [average], folder / "a.fits", imprints=job.imprints)
+    assert "average_rate.fits: an imprint has been subtracted from it already" in caplog.text
+    offsky.subtract_file(job.target, job.backgrounds, folder / "b.fits", imprints=job.imprints)
+    for name in ("SCI", "DQ"):
+        np.testing.assert_array_equal(
+            pixels(folder / "a.fits", name), pixels(folder / "b.fits", name)
+        )
+    # A target that has not had it does not go with that average.
+    with pytest.raises(ExposureMismatchError, match="no imprint has been subtracted from it"):
+        offsky.subtract_file(job.target, [average], folder / "c.fits")
+
+
+def test_a_report_is_of_the_corrected_exposures(folder: Path) -> None:
+    job = scene(folder)
+    offsky.subtract_file(
+        job.target, job.backgrounds, folder / "a.fits", imprints=job.imprints, report=True
+    )
+    (page,) = folder.glob("a*.html")
+    offsky.subtract_file(job.target, job.backgrounds, folder / "b.fits", imprints=job.imprints)
+    for name in ("SCI", "DQ", "ERR"):
+        np.testing.assert_array_equal(
+            pixels(folder / "a.fits", name), pixels(folder / "b.fits", name)
+        )
+    assert page.stat().st_size > 10_000

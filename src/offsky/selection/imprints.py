@@ -94,6 +94,8 @@ class ImprintsOfProgramme:
 
     def __init__(self, imprints: Sequence[Any]) -> None:
         self._of: dict[tuple[str | None, str | None], list[Any]] = {}
+        # Products of one pattern look for the same.
+        self._found: dict[tuple[object, ...], list[Any]] = {}
         for each in imprints:
             self._of.setdefault(_observation(each.metadata), []).append(each)
 
@@ -115,13 +117,18 @@ class ImprintsOfProgramme:
             Those of the observations of all of them, as far as they are of the target's
             detector, filter, grating and MSA file.
         """
-        observations = dict.fromkeys(_observation(each.metadata) for each in exposures)
-        return [
-            imprint
-            for observation in observations
-            for imprint in self._of.get(observation, ())
-            if may_serve(imprint.metadata, exposures[0].metadata)
-        ]
+        observations = {_observation(each.metadata) for each in exposures}
+        target = exposures[0].metadata
+        key = (frozenset(observations), *(getattr(target, name) for name in _OF_ONE_KIND))
+        if key not in self._found:
+            self._found[key] = [
+                imprint
+                for observation, imprints in self._of.items()
+                if observation in observations
+                for imprint in imprints
+                if may_serve(imprint.metadata, target)
+            ]
+        return self._found[key]
 
 
 def _observation(metadata: Metadata) -> tuple[str | None, str | None]:
