@@ -41,10 +41,11 @@ class How:
     overwrite: bool = False
     force: bool = False
     progress: Callable[[int, int], None] | None = None
+    report: Path | None = None  # a folder for pages
 
     def named(self) -> dict[str, Any]:
         """Return what the functions of offsky take, by its names."""
-        names = ("mask_dir", "memory", "threads", "progress")
+        names = ("mask_dir", "memory", "threads", "progress", "report")
         given = {name: each for name in names if (each := getattr(self, name)) is not None}
         return (
             given
@@ -57,9 +58,11 @@ class How:
         words = [
             f"--{name.replace('_', '-')}" for name in ("overwrite", "force") if getattr(self, name)
         ]
-        for name in ("mask_dir", "memory", "threads"):
-            if getattr(self, name) is not None:
-                words += [f"--{name.replace('_', '-')}", getattr(self, name)]
+        words += [
+            f"--{name.replace('_', '-')}={getattr(self, name)}"
+            for name in ("mask_dir", "memory", "threads", "report")
+            if getattr(self, name) is not None
+        ]
         return words
 
 
@@ -86,7 +89,7 @@ class Door:
         "average" (saves the average too), "masks" (takes masks by name), "positions" (takes
         them by position), "asdf" (takes ASDF), "progress" (takes a callable), "reads" (reads
         its files in this process, so that it can be counted), "many" (makes several products at
-        a time).
+        a time), "reports" (writes a page of each product).
     from_models : bool
         Whether products are saved by `stdatamodels`, not written by offsky.
     slow : bool
@@ -233,7 +236,9 @@ class FileDoor(Door):
     """`offsky.subtract_file`."""
 
     name = "file"
-    abilities = frozenset({"average", "masks", "positions", "asdf", "progress", "reads"})
+    abilities = frozenset(
+        {"average", "masks", "positions", "asdf", "progress", "reads", "reports"}
+    )
 
     def can(self, jobs: Sequence[Job], *, average: bool = False) -> bool:
         # No digest is kept of the average of an ASDF target.
@@ -283,7 +288,7 @@ class AssociationDoor(FileDoor):
     """`offsky.subtract_association`."""
 
     name = "association"
-    abilities = frozenset({"average", "masks", "asdf", "progress", "reads", "many"})
+    abilities = frozenset({"average", "masks", "asdf", "progress", "reads", "many", "reports"})
 
     def _make(
         self, jobs: Sequence[Job], folder: Path, changes: Changes, how: How
@@ -311,7 +316,7 @@ class ProgrammeDoor(Door):
     """`offsky run` of an association, in this process."""
 
     name = "programme"
-    abilities = frozenset({"average", "masks", "asdf", "reads", "many"})
+    abilities = frozenset({"average", "masks", "asdf", "reads", "many", "reports"})
 
     def _make(
         self, jobs: Sequence[Job], folder: Path, changes: Changes, how: How

@@ -6,6 +6,7 @@ process.
 """
 
 import errno
+import json
 import os
 import re
 import resource
@@ -109,6 +110,34 @@ def ring(folder: Path, n: int = 5) -> list[Job]:
     """Write exposures each of which has the next two as its backgrounds."""
     paths = [write(folder, i + 1, by_models=True) for i in range(n)]
     return [Job(paths[i], (paths[(i + 1) % n], paths[(i + 2) % n])) for i in range(n)]
+
+
+# Reports
+
+
+@through([name for name, door in DOORS.items() if "reports" in door.abilities])
+@pytest.mark.parametrize("kind", ["images", "cubes", "dithers"])
+def test_the_page_of_a_product_tells_the_same_through_every_door(
+    door: Door, kind: str, scene: Any, folder: Path
+) -> None:
+    jobs = scene(kind) if "many" in door.abilities else scene(kind)[:1]
+    made = door.make(jobs, folder, {"profile": "offsky"}, How(report=folder / "pages"))
+    expected = FILE.make(
+        jobs, folder / "expected", {"profile": "offsky"}, How(report=folder / "expected")
+    )
+    told, known = (
+        [
+            json.loads(Path(each.outcome["report"]).with_suffix(".json").read_text())
+            for each in all_
+        ]
+        for all_ in (made, expected)
+    )
+    for one, other in zip(told, known, strict=True):
+        for name in ("checks", "after", "before", "flags", "histogram", "backgrounds", "shape"):
+            assert one[name] == other[name], name
+    if "many" in door.abilities:
+        index = json.loads((folder / "pages" / "index.json").read_text())
+        assert len(index["products"]) == len(jobs)
 
 
 # User masks

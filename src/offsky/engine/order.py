@@ -34,7 +34,7 @@ class Watched:
         One on each of them.
     run : Run or None
         What decides which options have no effect.
-    given_target, given_backgrounds, given_masks
+    given_target, given_backgrounds, given_masks, given_imprints
         What the order names.
     """
 
@@ -45,6 +45,7 @@ class Watched:
     given_target: Any
     given_backgrounds: Sequence[Any]
     given_masks: Sequence[Any]
+    given_imprints: Sequence[Any]
 
 
 class Observer(Protocol):

@@ -216,6 +216,7 @@ class Making:
             given_target=self.order.target,
             given_backgrounds=self.order.backgrounds,
             given_masks=self.order.masks,
+            given_imprints=self.order.every_imprint,
         )
 
     def _tell_observers(self, outcome: Outcome, product: Any) -> None:

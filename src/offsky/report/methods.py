@@ -62,6 +62,8 @@ def _sentences(summary: Summary) -> list[str]:
         )
     if options.get("level", "none") != "none":
         found.append(f"The levels of the exposures were matched first (by {options['level']}).")
+    if facts.target.imprint == "COMPLETE":
+        found.append("The imprint (leakage through closed shutters) was subtracted first.")
     if facts.errors == "propagate":
         found.append("The error of the average was propagated to the errors of the target.")
     else:

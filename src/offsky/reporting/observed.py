@@ -23,7 +23,7 @@ from offsky.reporting.summarize import describe, parameters_of, summarize
 from offsky.subtraction import TargetRows
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Rows
-from offsky.values.facts import Facts
+from offsky.values.facts import ExposureFacts, Facts
 from offsky.values.gathered import Gathered
 
 
@@ -103,10 +103,15 @@ def _summary_of_run(
         facts.append(
             background_facts(target, pointing, exposure, verdict.fate, "; ".join(verdict.remarks))
         )
-        facts[-1] = replace(facts[-1], n_rejected=n_rejected, n_masked=n_masked)
+        facts[-1] = replace(
+            facts[-1],
+            exposure=_with_imprint(facts[-1].exposure, outcome),
+            n_rejected=n_rejected,
+            n_masked=n_masked,
+        )
     options = outcome.options
     about = Facts(
-        target=exposure_facts(target),
+        target=_with_imprint(exposure_facts(target), outcome),
         status=outcome.status,
         subtraction="offsky",
         backgrounds=tuple(facts),
@@ -125,6 +130,9 @@ def _summary_of_run(
         ("pixels without background", f"{outcome.n_uncovered:,}"),
         ("median of the average", _with_unit(outcome.median_level, outcome.unit)),
     ]
+    if outcome.imprints:
+        n = len(outcome.imprints)
+        counts.append(("imprint subtracted from", f"{n} exposure{'s' if n > 1 else ''}"))
     if sum(outcome.n_masked):
         counts.append(("samples masked", f"{sum(outcome.n_masked):,}"))
     if options.target_scale != 1.0:
@@ -142,6 +150,12 @@ def _summary_of_run(
     )
 
 
+def _with_imprint(facts: ExposureFacts, outcome: Outcome) -> ExposureFacts:
+    """Return facts of an exposure, with the imprint that was subtracted from it first."""
+    had = any(name == facts.name for name, _ in outcome.imprints)
+    return replace(facts, imprint="COMPLETE") if had else facts
+
+
 def _with_unit(value: float | None, unit: str | None) -> str:
     return "none" if value is None else f"{value:.6g} {unit or ''}".rstrip()
 
@@ -155,6 +169,7 @@ def _command(watched: Watched, options: Options, product: Path) -> str:
     words += ["-o", str(product)]
     if any(mask is not None for mask in watched.given_masks):
         words += [f"--mask={'none' if mask is None else mask}" for mask in watched.given_masks]
+    words += [f"--imprint={each}" for each in watched.given_imprints]
     words += [f"--profile={options.profile}"] if options.profile != "jwst" else []
     for name, value in options.beyond_profile().items():
         flag = name.replace("_", "-")
