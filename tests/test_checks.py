@@ -197,8 +197,11 @@ def test_an_exposure_with_many_rejected_samples_is_suspect() -> None:
 def test_uncovered_pixels_with_a_value_are_counted(share: float, state: str) -> None:
     n = 128 * 128
     facts = {"n_uncovered": int(share * n) + 200, "n_no_value": 200}
-    found = judged_plain(plain(), facts=facts)["OFF108"]
+    found = judged_plain(plain(), before=plain(1), facts=facts)["OFF108"]
     assert found.state == state
+    # Without the target nobody knows how many of them have a value in it.
+    alone = judged_plain(plain(), facts=facts)["OFF108"].state
+    assert alone == ("ok" if state == "ok" else "unknown")
     assert found.numbers["uncovered"] == pytest.approx(share, abs=1e-4)
 
 

@@ -85,6 +85,9 @@ def check_uncovered(judged: Judged) -> Finding:
     action = "use backgrounds that cover the target's window, more of them, or smaller masks"
     if facts.uncovered != "nan":
         action += "; with --uncovered nan nobody takes these pixels for subtracted ones"
+    if state != "ok" and gathered.before is None:
+        state = "unknown"
+        text += "; cannot tell how many of them have a value in the target, which was not read"
     if facts.n_no_value:
         text += f"; {facts.n_no_value / n:.2%} more have no value in the target either"
     return Finding(

@@ -108,7 +108,7 @@ class Gathering:
         n_integrations = shape[0] if len(shape) == 3 else 0
         self._levels = np.full((len(self.sampled_rows), n_integrations), np.nan)
         self._counts = dict.fromkeys(
-            ("flagged", "unusable", "flagged_bkg", "unusable_bkg", "zero", "finite"), 0
+            ("flagged", "unusable", "flagged_bkg", "unusable_bkg", "zero", "finite", "no_value"), 0
         )
         self._waiting: dict[int, dict[int, _Reduced]] = {}
         self._lock = Lock()
@@ -218,6 +218,8 @@ class Gathering:
             "finite": int(np.count_nonzero(finite)),
             "zero": int(rows.after.size - np.count_nonzero(rows.after)),
         }
+        if rows.kept is not None and rows.before is not None:
+            found["no_value"] = int(np.count_nonzero((rows.kept == 0) & ~np.isfinite(rows.before)))
         if rows.flags is not None:
             found["flagged"] = int(np.count_nonzero(rows.flags))
             found["unusable"] = int(np.count_nonzero(rows.flags & _DO_NOT_USE))
@@ -261,6 +263,7 @@ class Gathering:
             n_unusable_by_backgrounds=counts["unusable_bkg"],
             n_zero=counts["zero"],
             n_finite=counts["finite"],
+            n_no_value=counts["no_value"],
         )
         return found if members is None else replace(found, **members.result())
 

@@ -88,6 +88,7 @@ def read_product(
         own = {key: value for key, value, _ in told.keywords}
         options = options_of(own) if told.subtraction == "offsky" else None
         facts = _facts(exposure, told, target, found.backgrounds(names), options or Options())
+        facts = replace(facts, n_no_value=gathered.n_no_value)
         if options is not None and n_kept is not None:
             facts = _with_records(facts, recorded, int(n_kept.sum()), options)
         return FoundProduct(

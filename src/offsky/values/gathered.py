@@ -70,6 +70,8 @@ class Gathered:
         Pixels of the product that are exactly 0.
     n_finite : int
         Pixels of the product that are finite.
+    n_no_value : int
+        Pixels without a background sample that have no value in the target either.
     members : tuple of MemberSamples
         One for each background used; empty where their rows were not seen.
     """
@@ -96,4 +98,5 @@ class Gathered:
     freed_by_kept: float | None = None
     n_zero: int = 0
     n_finite: int = 0
+    n_no_value: int = 0
     members: tuple[MemberSamples, ...] = ()
