@@ -232,6 +232,24 @@ def test_nothing_serious_stands_in_the_way_of_people(
     seen.page.close()
 
 
+def test_on_paper_before_and_after_stand_side_by_side_with_all_checks(
+    report: Path, seen: Seen
+) -> None:
+    seen.open(report)
+    seen.page.emulate_media(media="print")
+    seen.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert seen.page.locator("#static img").evaluate_all(
+        "all => all.every(e => e.offsetWidth > 0)"
+    )
+    assert not seen.page.locator("#canvas").is_visible()
+    assert seen.page.locator(".finding").evaluate_all(
+        "all => all.length === 10 && all.every(e => e.offsetHeight > 0)"
+    )
+    assert seen.page.locator("[data-caption]").evaluate_all(
+        "all => all.every(e => e.offsetHeight > 0)"
+    )
+
+
 def test_without_scripts_there_is_a_picture(report: Path, browser: Any) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -435,6 +435,7 @@
   for (const id of ["limits", "curve", "shared"]) byId(id).addEventListener("change", draw);
   byId("split").addEventListener("input", draw);
   window.addEventListener("resize", draw);
+  window.addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details")) each.open = true; });
   window.addEventListener("hashchange", () => { const name = fromFragment(); show(name || state.plane, { keep: false }); });
 
   for (const text of document.querySelectorAll(".copy")) {
