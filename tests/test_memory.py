@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from plain import NIRSPEC, expose
 
 from offsky.testing import encoded_pixels, write_exposure
 
@@ -63,3 +64,41 @@ def test_block_heights_fit_the_memory_they_are_given() -> None:
                 height = block_rows(row_bytes, n_rows, n_threads)
                 assert 1 <= height <= n_rows
                 assert height == 1 or height * row_bytes * n_threads <= BLOCK_BYTES
+
+
+WITH_IMPRINTS = """
+import sys
+import offsky
+folder, errors, save = sys.argv[1:]
+outcome = offsky.subtract_file(
+    f"{folder}/e0_rate.fits", [f"{folder}/e{i}_rate.fits" for i in range(1, 7)], "result.fits",
+    imprints=[f"{folder}/l{i}_rate.fits" for i in range(7)], errors=errors, threads=2,
+    combined_path="average.fits" if save == "save" else None, overwrite=True,
+)
+assert len(outcome.imprints) == 7
+for line in open("/proc/self/status"):
+    if line.startswith("VmHWM"):
+        print(int(line.split()[1]) * 1024, outcome.predicted_bytes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")
+@pytest.mark.parametrize("save", ["save", "not"])
+@pytest.mark.parametrize("errors", ["none", "propagate"])
+def test_an_imprint_for_each_exposure_takes_no_more_than_was_predicted(
+    tmp_path: Path, errors: str, save: str
+) -> None:
+    for i in range(7):
+        for name in ("e", "l"):
+            expose(
+                tmp_path / f"{name}{i}_rate.fits",
+                encoded_pixels(i % 3, None, 2048, 2048),
+                keywords={**NIRSPEC, "PATT_NUM": i},
+            )
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_IMPRINTS, str(tmp_path), errors, save],
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    peak, predicted = map(int, done.stdout.split())
+    assert peak <= predicted
