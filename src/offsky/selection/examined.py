@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from math import cos, radians, sin
 from typing import Protocol
 
 from offsky.selection.suitability import CONFIGURATION, Candidate
 from offsky.units import kind_of
 from offsky.values.metadata import Metadata
+
+READOUT = ("readpatt", "ngroups", "integration_time")
+"""Fields of a readout. Not EFFEXPTM: the number of integrations may differ."""
 
 _DAYS_TO_MJD = datetime(1858, 11, 17, tzinfo=UTC)
 
@@ -42,6 +46,25 @@ class Examined:
     def mid_time(self) -> float | None:
         """When it was taken, in days (MJD); None where its header does not say."""
         return mid_time(self.metadata)
+
+    @cached_property
+    def direction(self) -> tuple[float, float, float] | None:
+        """Where it points, as a unit vector; None for a moving target, or where unknown."""
+        m = self.metadata
+        if self.is_moving or m.ra_ref is None or m.dec_ref is None:
+            return None
+        ra, dec = radians(m.ra_ref), radians(m.dec_ref)
+        return cos(dec) * cos(ra), cos(dec) * sin(ra), sin(dec)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the target moves across the sky."""
+        return (self.metadata.target_type or "").upper() == "MOVING"
+
+    @cached_property
+    def readout(self) -> tuple[object, ...]:
+        """How it was read out: `READOUT`."""
+        return tuple(self.plain(name) for name in READOUT)
 
     def plain(self, name: str) -> object:
         """Return a field of its header as it is compared: texts without case and spaces."""

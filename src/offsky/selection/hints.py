@@ -31,6 +31,8 @@ class Hints:
             [each for each in sky if not each.metadata.bkgdtarg], ("program",)
         )
         self._known: dict[tuple[int, object], str] = {}
+        # The pools live as long as this does, so that no id is used again.
+        self._first: dict[int, dict[object, Examined]] = {}
 
     def of(self, target: Examined) -> str:
         """Return why a target has no dedicated background, and what could be one."""
@@ -50,12 +52,12 @@ class Hints:
         if elsewhere:
             n = len(elsewhere)
             return f"; {n} of other programmes or subarrays fit: --any-programme or --backgrounds"
-        first: dict[object, Examined] = {}
-        for each in pool.members:
-            first.setdefault(each.metadata.observation, each)
-        first.pop(target.metadata.observation, None)
-        first.pop(None, None)
-        places = [(_apart(target, each), each) for each in list(first.values())[:_MOST_LOOKED_AT]]
+        others = [
+            each
+            for number, each in self._first_of(pool).items()
+            if number not in (target.metadata.observation, None)
+        ]
+        places = [(_apart(target, each), each) for each in others[:_MOST_LOOKED_AT]]
         fitting = [(far, each) for far, each in places if far is None or far > _NEAREST]
         if not fitting:
             return ""
@@ -65,6 +67,15 @@ class Hints:
         return (
             f"; observation {number} has the same configuration{away}: --backgrounds obs:{number}"
         )
+
+    def _first_of(self, pool: Pool) -> dict[object, Examined]:
+        """Return the first exposure of each observation in a pool."""
+        if id(pool) not in self._first:
+            first: dict[object, Examined] = {}
+            for each in pool.members:
+                first.setdefault(each.metadata.observation, each)
+            self._first[id(pool)] = first
+        return self._first[id(pool)]
 
 
 def _apart(target: Examined, other: Examined) -> float | None:

@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 
-from offsky.selection.examined import Examined
+from offsky.selection.examined import READOUT, Examined
 from offsky.selection.suitability import differ
 from offsky.values.metadata import KEYWORDS
-
-# Not EFFEXPTM: the number of integrations may differ.
-_FIELDS = ("readpatt", "ngroups", "integration_time")
 
 
 def match_readout(
@@ -29,12 +26,12 @@ def match_readout(
     dropped : list of (str, str)
         Paths of the others, each with the keyword and its values.
     """
-    ours = [target.plain(name) for name in _FIELDS]
+    ours = target.readout
     kept: list[Examined] = []
     dropped: list[tuple[str, str]] = []
     known: dict[tuple[object, ...], str | None] = {}
     for each in backgrounds:
-        theirs = tuple(each.plain(name) for name in _FIELDS)
+        theirs = each.readout
         if theirs not in known:
             known[theirs] = _difference(ours, theirs)
         reason = known[theirs]
@@ -48,7 +45,7 @@ def match_readout(
 def _difference(ours: Sequence[object], theirs: Sequence[object]) -> str | None:
     found = [
         f"{KEYWORDS[name]} {b} (not {a})"
-        for name, a, b in zip(_FIELDS, ours, theirs, strict=True)
+        for name, a, b in zip(READOUT, ours, theirs, strict=True)
         if differ(a, b)
     ]
     return f"read out otherwise: {', '.join(found)}" if found else None
