@@ -419,6 +419,7 @@ def test_a_plan_survives_its_json() -> None:
 
 names = st.sampled_from(["a", "b c", "sub/d", "é\n", "..", "sub/../e"])
 reasons = st.text(max_size=5)
+places = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @st.composite
@@ -433,6 +434,8 @@ def plans(draw: Any) -> Plan:
             path, draw(numbers), draw(numbers), (*draw(st.sampled_from([(), (3,)])), 24, 16),
             draw(numbers), draw(numbers), draw(numbers),
             draw(st.none() | st.tuples(st.integers(1, 9), st.integers(1, 9))),
+            draw(reasons), draw(st.none() | reasons), draw(st.none() | places),
+            draw(st.none() | st.tuples(places, places)),
         )
         for path in paths
     )  # fmt: skip
@@ -527,6 +530,8 @@ def changed(*path: Any, to: Any) -> str:
         (changed("files", "p", "bytes", to=True), "bool where int"),
         (changed("files", "p", "start", to=[1]), "expected column and row"),
         (changed("files", "p", "start", to=[1, "1"]), "str where int"),
+        (changed("files", "p", "pointing", to=[1]), "expected"),
+        (changed("files", "p", "mid_time", to="now"), "str where float or int"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused_in_one_line(text: str, message: str) -> None:
@@ -639,7 +644,8 @@ def test_the_command_plans_and_prints_a_plain_table_where_piped(folder: Path) ->
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split()[:2] == ["product", "backgrounds"]
-    assert "less than 0.3" in lines[2]
+    assert lines[1].endswith(": 3 targets x 1 to 2 backgrounds")
+    assert "less than 0.3" in lines[3]
     assert not any("\x1b" in line or "─" in line for line in lines)
     assert "3 products in 1 groups" in done.stdout
     assert all(word in done.stdout for word in ("to read:", "memory:", "time: about"))

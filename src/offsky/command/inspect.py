@@ -149,7 +149,7 @@ def _shown(value: Any) -> str:
 
 
 def _tabulate(found: "Sequence[Inspected]", say: Printer) -> None:
-    from offsky.command.tables import new_table, print_table
+    from offsky.command.printing import new_table, print_table
 
     odd = dict(_odd(found))
     table = new_table(

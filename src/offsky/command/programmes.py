@@ -159,10 +159,30 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("inputs", type=PATH, nargs=-1)
 @click.option("-o", "--output", type=NEW_FILE, help="Write the plan to this file (JSON).")
+@click.option(
+    "--details",
+    is_flag=True,
+    help="Name the backgrounds of each product, with date, separation and why one was dropped; "
+    "with --json as one JSON object.",
+)
+@click.option(
+    "--write-associations",
+    "associations",
+    type=NEW_FOLDER,
+    metavar="DIR",
+    help="Write a level-2 association for each product, for the JWST pipeline.",
+)
 @rule_options
 @worker_options
 @averaging_options
-def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: Any) -> None:
+def plan(
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    details: bool,
+    associations: Path | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
     """Plan the products of INPUTS: associations, folders, exposures, or a plan.
 
     Says what will be made of what, what is left out and why, and what it will take.
@@ -172,7 +192,8 @@ def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: An
     Examples:
       offsky plan jw01_*_image2_asn.json -o plan.json
       offsky plan exposures/ --from dedicated --max-days 2 -o plan.json
-      offsky plan exposures/ --from nods --min-separation 0.3
+      offsky plan exposures/ --from nods --min-separation 0.3 --details
+      offsky plan exposures/ --backgrounds obs:2 --write-associations asn/
     """
     from offsky.io.output import atomic_output, check_output
     from offsky.programme.plan_json import render_plan
@@ -185,15 +206,23 @@ def plan(inputs: tuple[Path, ...], output: Path | None, as_json: bool, **how: An
         if output is not None:
             with atomic_output(output, overwrite=how["overwrite"]) as file:
                 file.write_text(text, encoding="utf-8")
+        if associations is not None:
+            from offsky.programme.associations import write_associations
+
+            write_associations(made, associations, _version(), overwrite=how["overwrite"])
         say = Printer()
-        fits: bool | None = True
-        if as_json:
+        fits: bool | None = bool(made.groups)
+        if as_json and details:
+            from offsky.programme.details import as_dict
+
+            say(json.dumps(as_dict(made), allow_nan=False))
+        elif as_json:
             say(text, nl=False)
         else:
             with _executor(how) as executor:
                 from offsky.command.tables import print_plan
 
-                fits = say.run(lambda: print_plan(made, executor, _memory(how)))
+                fits = say.run(lambda: print_plan(made, executor, _memory(how), details=details))
     say.end(int(fits is False))
 
 

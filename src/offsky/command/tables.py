@@ -1,21 +1,18 @@
 """Plans and summaries as tables: with lines on a terminal, plain where piped."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from offsky.command.plan_table import print_products
+from offsky.command.printing import new_table, print_table
 from offsky.engine.forecast import megabytes
 from offsky.errors import one_line
 from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
-from offsky.programme.plan import Plan, PlannedProduct, balance
+from offsky.programme.plan import Plan, balance
 from offsky.programme.run import Executor, Summary, limit_of_worker
 from offsky.programme.sizing import predict
-from offsky.selection.examined import dropped_files
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 # Rough speeds of one core with files in memory, to tell seconds from hours.
 _BYTES_PER_S = 1.0e9
@@ -23,29 +20,24 @@ _SAMPLES_PER_S = 1.5e8
 _SECONDS_PER_PRODUCT = 0.05
 
 
-def print_plan(plan: Plan, executor: Executor, memory_bytes: int | None) -> bool:
+def print_plan(
+    plan: Plan, executor: Executor, memory_bytes: int | None, *, details: bool = False
+) -> bool:
     """Print a plan: products, backgrounds, what was dropped and why, what it takes.
 
     Returns
     -------
     bool
-        Whether a run would begin, as far as memory goes.
+        Whether a run would make something, as far as memory goes.
     """
-    table = new_table("product", "backgrounds", "together with", "dropped, and why")
-    together = {i: len(group.products) - 1 for group in plan.groups for i in group.products}
-    for i, product in enumerate(plan.products):
-        table.add_row(
-            product.output,
-            "skipped" if product.skipped else str(len(product.backgrounds)),
-            str(together.get(i, "")),
-            product.skipped or product.problem or _reasons(product),
-            style="yellow" if product.skipped else "red" if product.problem else None,
-        )
-    print_table(table)
+    print_products(plan, details=details)
     needed = _memory_of_worker(plan, executor, memory_bytes)
     for line in _totals(plan, executor, memory_bytes, needed):
         print(one_line(line))
     limit = limit_of_worker(memory_bytes, executor)
+    if not plan.groups:
+        print(f"nothing to make: all {len(plan.products)} products are skipped")
+        return False
     return limit is None or needed <= limit
 
 
@@ -146,48 +138,3 @@ def _rough(seconds: float) -> str:
     if seconds < 5400:
         return f"about {round(seconds / 60)} min"
     return f"about {seconds / 3600:.1f} h"
-
-
-def _reasons(product: PlannedProduct, most: int = 2) -> str:
-    """Return the first files dropped for each reason."""
-    shown = []
-    for reason, files in dropped_files(product):
-        names = ", ".join(Path(path).name for path in files[:most])
-        more = f" and {len(files) - most} more" if len(files) > most else ""
-        if files:
-            shown.append(f"{names}{more}: {reason}")
-    return "; ".join(shown)
-
-
-def new_table(*columns: str) -> "Table":
-    """Return an empty table."""
-    from rich import box
-    from rich.table import Table
-
-    class Printable(Table):
-        """A table whose names a terminal does not obey."""
-
-        def add_row(self, *cells: Any, **how: Any) -> None:
-            super().add_row(
-                *(one_line(each) if isinstance(each, str) else each for each in cells), **how
-            )
-
-    table = Printable(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
-    return table
-
-
-def print_table(table: "Table") -> None:
-    """Print a table; piped, a row is a line."""
-    from rich.console import Console
-
-    if sys.stdout.isatty():
-        Console(file=sys.stdout, highlight=False).print(table, markup=False)
-        return
-    # Piped, a row is a line, whatever its length.
-    console = Console(width=10_000, highlight=False, color_system=None)
-    with console.capture() as captured:
-        console.print(table, markup=False)
-    for line in captured.get().splitlines():
-        print(line.rstrip())

@@ -179,6 +179,12 @@ class _Reader:
     def _member_path(self, expname: Any, place: str) -> Path:
         if not isinstance(expname, str) or not expname:
             raise self._wrong(f"{place}.expname", f"{shown(expname)}; expected a file name")
+        if "://" in expname:
+            raise self._wrong(
+                f"{place}.expname",
+                f"{shown(expname)} is an address, not a file; download it beside the association and "
+                "give its name",
+            )
         if expname not in self._members:
             self._members[expname] = self._find_member(expname, place)
         return self._members[expname]

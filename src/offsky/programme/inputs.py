@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from offsky.errors import ExposureError, MissingFileError, ParameterError
@@ -146,7 +146,25 @@ def _examine(path: Path, how: Subtraction) -> tuple[Examined, PlannedFile]:
             FileProduct(Path(path.name)).held_bytes(exposure, how),
             None if window is None else (window.x0 + 1, window.y0 + 1),
         )
-    return Examined(name, candidate), planned
+    examined = Examined(name, candidate)
+    return examined, _described(planned, examined)
+
+
+def _described(planned: PlannedFile, examined: Examined) -> PlannedFile:
+    """Return a file with what people want to know of it."""
+    m = examined.metadata
+    names = (m.instrument, m.filter, m.pupil, m.grating, m.band, m.channel, m.subarray)
+    # What is not in the beam says nothing.
+    label = " ".join(
+        name for name in names if name and name.upper() not in ("CLEAR", "N/A", "ANY")
+    )
+    return replace(
+        planned,
+        label=label,
+        exp_type=m.exp_type,
+        mid_time=examined.mid_time,
+        pointing=examined.pointing,
+    )
 
 
 def unreadable(path: Path) -> PlannedFile:

@@ -50,6 +50,10 @@ class PlannedFile:
     held_bytes: int = 0
     product_bytes: int = 0
     start: tuple[int, int] | None = None
+    label: str = ""
+    exp_type: str | None = None
+    mid_time: float | None = None
+    pointing: tuple[float, float] | None = None
 
     @property
     def window(self) -> Window | None:

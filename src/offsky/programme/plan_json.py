@@ -32,16 +32,8 @@ _KEYS = {
     "groups",
     "left_out",
 }
-_FILE_KEYS = {
-    "bytes",
-    "modified_ns",
-    "shape",
-    "row_bytes",
-    "held_bytes",
-    "product_bytes",
-    "start",
-}
-_FILE_NUMBERS = sorted(_FILE_KEYS - {"shape", "start"})
+_FILE_NUMBERS = ("bytes", "modified_ns", "row_bytes", "held_bytes", "product_bytes")
+_FILE_KEYS = {*_FILE_NUMBERS, "shape", "start", "label", "exp_type", "mid_time", "pointing"}
 _PRODUCT_KEYS = {
     "output",
     "target",
@@ -156,6 +148,10 @@ class _Writer:
             "held_bytes": file.held_bytes,
             "product_bytes": file.product_bytes,
             "start": file.start,
+            "label": file.label,
+            "exp_type": file.exp_type,
+            "mid_time": file.mid_time,
+            "pointing": file.pointing,
         }
         return f"{self.path(file.path)}: {_json(facts)}"
 
@@ -398,7 +394,25 @@ class _Reader:
             numbers["held_bytes"],
             numbers["product_bytes"],
             start,
+            self._value(part["label"], str, place),
+            self._value(part["exp_type"], (str, type(None)), place),
+            self._float(part["mid_time"], place),
+            self._pointing(part["pointing"], place),
         )
+
+    def _float(self, part: Any, place: str) -> float | None:
+        found = self._value(part, (float, int, type(None)), place)
+        return None if found is None else float(found)
+
+    def _pointing(self, part: Any, place: str) -> tuple[float, float] | None:
+        if part is None:
+            return None
+        degrees = [self._float(each, place) for each in self._value(part, list, place)]
+        if len(degrees) != 2 or None in degrees:
+            raise self._wrong(
+                place, f"pointing {part!r}; expected right ascension and declination"
+            )
+        return degrees[0], degrees[1]  # type: ignore[return-value]
 
     def _start(self, part: Any, shape: tuple[int, ...], place: str) -> tuple[int, int]:
         numbers = self._numbers(part, f"{place}.start", least=1)

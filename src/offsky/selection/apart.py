@@ -46,7 +46,7 @@ def separation(a: Examined, b: Examined) -> float:
     if not (a.is_moving or b.is_moving):
         places = _known([a, b], ("ra_v1", "dec_v1"))
         if places is not None:
-            return _great_circle(*places)
+            return great_circle(*places)
     offsets = _known([a, b], ("x_offset", "y_offset"))
     same = (a.metadata.program, a.metadata.observation) == (
         b.metadata.program,
@@ -74,7 +74,7 @@ def _known(
     return places
 
 
-def _great_circle(a: tuple[float, float], b: tuple[float, float]) -> float:
+def great_circle(a: tuple[float, float], b: tuple[float, float]) -> float:
     """Return the angle between two places on the sky, in arcsec (haversine)."""
     (ra1, dec1), (ra2, dec2) = ((radians(x), radians(y)) for x, y in (a, b))
     h = sin((dec2 - dec1) / 2) ** 2 + cos(dec1) * cos(dec2) * sin((ra2 - ra1) / 2) ** 2

@@ -47,13 +47,20 @@ class Examined:
         """When it was taken, in days (MJD); None where its header does not say."""
         return mid_time(self.metadata)
 
-    @cached_property
-    def direction(self) -> tuple[float, float, float] | None:
-        """Where it points, as a unit vector; None for a moving target, or where unknown."""
+    @property
+    def pointing(self) -> tuple[float, float] | None:
+        """Right ascension and declination (RA_REF, DEC_REF), degrees; None for a moving target."""
         m = self.metadata
         if self.is_moving or m.ra_ref is None or m.dec_ref is None:
             return None
-        ra, dec = radians(m.ra_ref), radians(m.dec_ref)
+        return m.ra_ref, m.dec_ref
+
+    @cached_property
+    def direction(self) -> tuple[float, float, float] | None:
+        """Where it points, as a unit vector; None for a moving target, or where unknown."""
+        if self.pointing is None:
+            return None
+        ra, dec = map(radians, self.pointing)
         return cos(dec) * cos(ra), cos(dec) * sin(ra), sin(dec)
 
     @property
