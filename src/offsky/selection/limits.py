@@ -66,6 +66,13 @@ def choose(
     left_out = list(dropped)
     if among is None:
         among = tuple(each.path for each in backgrounds)
+    if not (as_written or policy.force):
+        if target.metadata.status == "COMPLETE" and backgrounds:
+            return Paired(target.path, skipped=SUBTRACTED)
+        subtracted = [each.path for each in backgrounds if each.metadata.status == "COMPLETE"]
+        if subtracted:
+            left_out.append(Dropped(SUBTRACTED, tuple(subtracted)))
+            backgrounds = [each for each in backgrounds if each.metadata.status != "COMPLETE"]
     if pairing.match_readout:
         backgrounds, otherwise = match_readout(target, backgrounds)
         left_out += _by_reason(otherwise)
@@ -73,8 +80,6 @@ def choose(
     kept = beyond.sort_out(target, backgrounds) if pairing.has_limits else backgrounds
     problem = None
     if kept:
-        if target.metadata.status == "COMPLETE" and not policy.force and not as_written:
-            return Paired(target.path, skipped=SUBTRACTED)
         candidates = [each.candidate for each in kept]
         if not (precedents or Precedents(policy)).all_used(target.candidate, candidates):
             kept, unfit, problem = _judged(target, kept, policy, as_written)
