@@ -152,6 +152,47 @@ def structure_table(rows: list[dict[str, Any]]) -> list[list[str]]:
     return lines
 
 
+def limits_tables(rows: list[dict[str, Any]]) -> dict[str, list[list[str]]]:
+    """Return the tables of what is left where an assumption fails, by their names in the page."""
+
+    def by_options(
+        heading: str, chosen: list[dict[str, Any]], named: list[str], how: Any, key: str = "scene"
+    ) -> list[list[str]]:
+        found = {(row[key], row["options"]): how(row) for row in chosen}
+        scenes = dict.fromkeys(row[key] for row in chosen)
+        cells = [[str(each), *(found.get((each, o), "-") for o in named)] for each in scenes]
+        return [[heading, *(f"`{each}`" for each in named)], *cells]
+
+    def of(*beginnings: str) -> list[dict[str, Any]]:
+        return [row for row in rows if row["scene"].startswith(beginnings)]
+
+    levels = [
+        {**row, "scene": f"{row['n']} {row['scene']}"}
+        for row in of("backgrounds", "the same about")
+    ]
+    quiet = of("noise alone")
+    return {
+        "wrong-err": by_options(
+            "ERR", [row for row in of("ERR") if row["n"] == 4],
+            ["profile offsky", "err_scale trust", "reject mad, sigma 5"],
+            lambda row: f"{row['total']:.3f} / {row['holes']:.0f}",
+        ),
+        "err-of-average": by_options(
+            "backgrounds", quiet, list(dict.fromkeys(row["options"] for row in quiet)),
+            lambda row: f"{row['pull']:.2f}", key="n",
+        ),
+        "levels": by_options(
+            "levels", levels, ["level none", "level offset", "level scale"],
+            lambda row: f"{row['total']:.3f}",
+        ),
+        "target": by_options(
+            "target", of("target"),
+            ["none", "target_offset fit", "target_scale fit", "both"],
+            lambda row: f"{row['level']:+.2f} / {row['total']:.2f}",
+        ),
+    }  # fmt: skip
+
+
 def put_table(page: Path, name: str, lines: list[list[str]]) -> None:
     """Put a table into a page, after its mark and in the place of an earlier one."""
     mark = f"<!-- table: {name} -->\n"
@@ -186,6 +227,8 @@ def main() -> None:
     put_table(chosen.page, "rejection", rejection_table(rows_of("rejection")))
     put_table(chosen.page, "errors", errors_table(rows_of("errors")))
     put_table(chosen.page, "structure", structure_table(rows_of("structure")))
+    for name, table in limits_tables(rows_of("limits")).items():
+        put_table(chosen.page, name, table)
     chosen.dir.mkdir(parents=True, exist_ok=True)
     rejection_picture(rows_of("rejection"), chosen.dir / "choosing-rejection.png")
     errors_picture(rows_of("errors"), chosen.dir / "choosing-errors.png")

@@ -264,6 +264,30 @@ def markdown(table: Table, rows: list[Row]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def write_results(name: str, table: Table, command: str, *, quick: bool, folder: Path) -> None:
+    """Measure a table, print it, and write it as markdown and as JSON."""
+    about = {
+        "quick": quick,
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"... {name}", file=sys.stderr, flush=True)
+    rows = list(table.rows(quick))
+    text = f"{table.legend}\n\n{markdown(table, rows)}\n"
+    print(text)
+    # A row a line.
+    head = json.dumps({"question": table.question, **about}, indent=1)[:-2]
+    lines = ",\n".join(f"  {json.dumps(_rounded(row))}" for row in rows)
+    (folder / f"{name}.json").write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n')
+    versions = ", ".join(f"{key} {value}" for key, value in about["versions"].items())
+    warning = "\n\n**A quick run: the figures mean nothing.**" if quick else ""
+    (folder / f"{name}.md").write_text(
+        f"# {table.question}\n\n`{command}`, {versions}{warning}\n\n{text}"
+    )
+
+
 def main() -> None:
     """Measure the tables asked for, print and write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -274,29 +298,9 @@ def main() -> None:
     unknown = set(chosen.tables) - set(TABLES)
     if unknown:
         parser.error(f"no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
-    chosen.dir.mkdir(parents=True, exist_ok=True)
-    about = {
-        "quick": chosen.quick,
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
-    }
     for name in chosen.tables or TABLES:
-        table = TABLES[name]
-        print(f"... {name}", file=sys.stderr, flush=True)
-        rows = list(table.rows(chosen.quick))
-        text = f"{table.legend}\n\n{markdown(table, rows)}\n"
-        print(text)
-        everything = {"question": table.question, **about}
-        # A row a line.
-        head = json.dumps(everything, indent=1)[:-2]
-        lines = ",\n".join(f"  {json.dumps(_rounded(row))}" for row in rows)
-        (chosen.dir / f"{name}.json").write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n')
-        versions = ", ".join(f"{key} {value}" for key, value in about["versions"].items())
-        quick = "\n\n**A quick run: the figures mean nothing.**" if chosen.quick else ""
-        (chosen.dir / f"{name}.md").write_text(
-            f"# {table.question}\n\n`benchmarks/rejection.py {name}`, {versions}{quick}\n\n{text}"
-        )
+        command = f"benchmarks/rejection.py {name}"
+        write_results(name, TABLES[name], command, quick=chosen.quick, folder=chosen.dir)
 
 
 if __name__ == "__main__":

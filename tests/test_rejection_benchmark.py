@@ -78,3 +78,25 @@ def test_the_benchmark_runs_as_a_script(tmp_path: Path) -> None:
     for name in ("rejection", "errors", "structure"):
         assert json.loads((tmp_path / f"{name}.json").read_text())["rows"]
         assert (tmp_path / f"{name}.md").exists()
+
+
+def test_the_page_on_choosing_says_what_was_measured() -> None:
+    rows = json.loads((BENCHMARKS / "results" / "limits.json").read_text())["rows"]
+
+    def of(scene: str, options: str = "profile offsky") -> list[Any]:
+        return [r for r in rows if r["scene"].startswith(scene) and r["options"] == options]
+
+    # ERR is measured: by what factor it is wrong makes no difference.
+    for n in (4, 8):
+        totals = [row["total"] for row in of("ERR times") if row["n"] == n]
+        assert len(totals) == 6
+        assert max(totals) - min(totals) < 1e-3
+    for scene in ("backgrounds 3 sigma apart", "backgrounds 20 % apart", "the same about a sky"):
+        assert all(row["total"] < 1.005 for row in of(scene, "level offset")), scene
+    for scene in ("target 2 sigma higher", "target 20 % and 2 sigma higher"):
+        assert all(abs(row["level"]) < 0.01 for row in of(scene, "target_offset fit")), scene
+    (without,), (masked,) = (
+        of("stars in two of three", o) for o in ("profile offsky", "mask_sources")
+    )
+    assert masked["total"] < 1.02 < without["total"]
+    assert all(abs(row["pull"] - 1) < 0.01 for row in of("noise alone"))
