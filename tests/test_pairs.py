@@ -1,10 +1,12 @@
 """Dithers too close, pairs in time, readouts, and what makes a pattern: from bare headers."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from programmes import expose, offsky_command
 from test_nods import IFU, LRS, SLIT, exposures, nods, reasons, used
 
 from offsky.errors import ParameterError
@@ -191,6 +193,35 @@ def test_nods_agree_in_their_slit_whatever_the_keywords_of_a_pattern() -> None:
 def test_options_that_make_no_sense_are_refused(options: Any, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         Pairing(**{"source": "dithers", **options})
+
+
+@pytest.mark.parametrize(
+    ("said", "n"),
+    [
+        (("--min-separation", "1.5fwhm"), [1, 1, 2]),
+        (("--min-separation", "0.3"), [1, 1, 2]),
+        (("--pair",), [1, 0, 1]),
+        (("--match-readout",), [1, 1, 0]),
+        (("--group-by", "+NGROUPS"), [1, 1, 0]),
+        (("--group-by", "PROGRAM"), [2, 2, 2]),
+    ],
+)
+def test_the_commands_take_what_a_pairing_takes(
+    folder: Path, said: tuple[str, ...], n: list[int]
+) -> None:
+    (folder / "in").mkdir()
+    for number, (arcsec, position) in enumerate(((0.0, 1), (0.1, 1), (5.0, 2)), start=1):
+        expose(
+            folder / "in", number, arcsec=arcsec, days=number / 24,
+            meta__dither__position_number=position, meta__exposure__ngroups=10 * position,
+        )  # fmt: skip
+    done = offsky_command("plan", "in", "--from", "dithers", *said, "-o", "plan.json")
+    assert done.returncode == 0, done.stderr
+    planned = json.loads((folder / "plan.json").read_text())
+    assert [len(each["backgrounds"]) for each in planned["products"]] == n
+    done = offsky_command("run", "in", "--from", "dithers", *said, "-o", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_complete"] == sum(each > 0 for each in n)
 
 
 def test_the_real_dithers_of_a_star_are_warned_of(shared_data: Path, caplog: Any) -> None:

@@ -182,8 +182,8 @@ class _Reader:
         if "://" in expname:
             raise self._wrong(
                 f"{place}.expname",
-                f"{shown(expname)} is an address, not a file; download it beside the association and "
-                "give its name",
+                f"{shown(expname)} is an address, not a file; download it beside the "
+                "association and give its name",
             )
         if expname not in self._members:
             self._members[expname] = self._find_member(expname, place)
