@@ -524,3 +524,41 @@ def test_every_code_has_a_paragraph_in_the_documentation() -> None:
     for code, title, words in paragraphs():
         assert f"### {code}: {title}" in text
         assert words in flat, code
+
+
+def test_a_real_star_that_was_subtracted_already_is_told_so(
+    folder: Path, shared_data: Path
+) -> None:
+    miri = shared_data / "miri_4qpm"
+    name = "_mirimage_calints.fits"
+    made = offsky.subtract_file(
+        miri / f"jw01194015001_04101_00001{name}",
+        [
+            miri / f"{root}{name}"
+            for root in (
+                "jw01194019001_02101_00002",
+                "jw01277022001_02101_00001",
+                "jw01277022001_02101_00002",
+            )
+        ],
+        folder / "star_bsubints.fits",
+        force=True,
+        report=True,
+    )
+    told = json.loads(Path(made.report).with_suffix(".json").read_text())
+    checks = {each["code"]: each for each in told["checks"]}
+    assert "looks subtracted already" in checks["OFF110"]["finding"]
+    assert checks["OFF105"]["state"] == "failed"
+    assert checks["OFF109"]["state"] == "doubtful"
+
+
+def test_real_nods_in_a_slit_are_not_blamed_for_their_negatives(
+    folder: Path, shared_data: Path
+) -> None:
+    nods = sorted((shared_data / "nirspec_nod").glob("*.fits"))
+    made = offsky.subtract_file(nods[0], nods[1:], folder / "nod_bsub.fits", report=True)
+    told = json.loads(Path(made.report).with_suffix(".json").read_text())
+    checks = {each["code"]: each for each in told["checks"]}
+    assert "on purpose" in checks["OFF102"]["finding"]
+    assert checks["OFF105"]["state"] == "ok"
+    assert told["shape"] == [25, 341]

@@ -51,8 +51,8 @@ class Pictures:
     static: tuple[tuple[str, bytes], ...] = ()
 
 
-def make_pictures(gathered: Gathered, noise: float) -> Pictures:
-    """Make the pictures of a page.
+def value_planes(gathered: Gathered, noise: float) -> tuple[PlanePicture, ...]:
+    """Make the planes of the product, the average and the target.
 
     Parameters
     ----------
@@ -72,7 +72,12 @@ def make_pictures(gathered: Gathered, noise: float) -> Pictures:
     if gathered.before is not None:
         encoded = _packed_rest(gathered.before, list(parts.values()), noise)
         found.append(PlanePicture("before", encoded, tuple(parts)))
-    parts.clear()
+    return tuple(found)
+
+
+def count_planes(gathered: Gathered) -> tuple[PlanePicture, ...]:
+    """Make the planes of samples kept and of flags."""
+    found = []
     side = gathered.bin
     if gathered.kept is not None:
         known = gathered.kept[np.isfinite(gathered.kept)]
@@ -82,7 +87,7 @@ def make_pictures(gathered: Gathered, noise: float) -> Pictures:
     if gathered.flags is not None:
         step = 1 / min(side**2, COUNT)
         found.append(PlanePicture("flags", packed(gathered.flags, Scale(0.0, step, None, 0))))
-    return Pictures(tuple(found), _static(gathered, noise))
+    return tuple(found)
 
 
 def _packed_rest(
@@ -114,7 +119,8 @@ def _packed_rest(
     return packed(codes, scale)
 
 
-def _static(gathered: Gathered, noise: float) -> tuple[tuple[str, bytes], ...]:
+def static_pictures(gathered: Gathered, noise: float) -> tuple[tuple[str, bytes], ...]:
+    """Make small pictures of target and product, with their labels."""
     shown = []
     for label, image in (("Before", gathered.before), ("After", gathered.after)):
         if image is not None:

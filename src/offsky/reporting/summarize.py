@@ -14,7 +14,7 @@ from offsky.measure.checks import check
 from offsky.measure.judged import Judged
 from offsky.measure.structure import Structure
 from offsky.options import Options, declarations, idle_options, in_words
-from offsky.report.pictures import make_pictures
+from offsky.report.pictures import Pictures, count_planes, static_pictures, value_planes
 from offsky.report.summary import BackgroundRow, Left, Summary, histogram_edges
 from offsky.reporting.place import written_at
 from offsky.values.facts import Facts
@@ -29,10 +29,12 @@ def summarize(gathered: Gathered, facts: Facts, **more: Any) -> Summary:
     judged = Judged(gathered, facts)
     noise = judged.after.noise
     with ThreadPoolExecutor(1) as pool:
-        pictures = pool.submit(make_pictures, gathered, noise)
+        # What takes longest, beside all the rest.
+        values = pool.submit(value_planes, gathered, noise)
         findings = check(judged)
         before = judged.before
         histogram = _histogram(judged)
+        counts, static = count_planes(gathered), static_pictures(gathered, noise)
     return Summary(
         findings=findings,
         facts=facts,
@@ -43,7 +45,7 @@ def summarize(gathered: Gathered, facts: Facts, **more: Any) -> Summary:
         err_ratio=judged.err_ratio,
         expected_ratio=judged.err_without_average,
         histogram=histogram,
-        pictures=pictures.result(),
+        pictures=Pictures((*values.result(), *counts), static),
         backgrounds=_rows(gathered, facts),
         versions=_versions(),
         date=written_at(),
