@@ -17,7 +17,8 @@ from offsky.engine.forecast import facts_of
 from offsky.io.files import open_exposure
 from offsky.io.imprinted import ImprintedExposure
 from offsky.options import PROFILES, Options
-from offsky.programme.plan_json import parse_plan, render_plan
+from offsky.programme.plan_json import render_plan
+from offsky.programme.plan_reader import parse_plan
 from offsky.programme.planning import changed_since, make_plan
 from offsky.programme.sizing import passes_of
 from offsky.selection.pairing import Pairing

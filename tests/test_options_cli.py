@@ -19,7 +19,8 @@ from offsky.errors import ParameterError
 from offsky.flags import flag_bits
 from offsky.io.cards import Provenance
 from offsky.options import PROFILES, Options, declarations
-from offsky.programme.plan_json import parse_plan, render_plan
+from offsky.programme.plan_json import render_plan
+from offsky.programme.plan_reader import parse_plan
 
 NAMES = [field.name for field in fields(Options) if field.name != "profile"]
 # Keyword and comment of each option whose card is not in every product.

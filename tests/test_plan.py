@@ -22,7 +22,8 @@ from offsky.programme.plan import (
     merge_groups,
     split_group,
 )
-from offsky.programme.plan_json import parse_plan, render_plan
+from offsky.programme.plan_json import render_plan
+from offsky.programme.plan_reader import parse_plan
 from offsky.programme.planning import changed_since, make_plan, read_plan
 from offsky.selection.apart import separation
 from offsky.selection.examined import Dropped, Examined, dropped_files

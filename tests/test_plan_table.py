@@ -13,7 +13,8 @@ from offsky.options import Options
 from offsky.programme.associations import write_associations
 from offsky.programme.details import as_dict
 from offsky.programme.plan import Plan
-from offsky.programme.plan_json import parse_plan, render_plan
+from offsky.programme.plan_json import render_plan
+from offsky.programme.plan_reader import parse_plan
 from offsky.programme.planning import make_plan
 from offsky.selection.pairing import Pairing
 

@@ -23,7 +23,8 @@ from offsky.programme.plan import (
     group_products,
     merge_groups,
 )
-from offsky.programme.plan_json import is_plan, plan_of
+from offsky.programme.plan_json import is_plan
+from offsky.programme.plan_reader import plan_of
 from offsky.programme.rules import Drafts, by_rule, from_table
 from offsky.selection.examined import Examined, Paired
 from offsky.selection.imprints import uses_imprints
