@@ -152,7 +152,7 @@ def clip_with(
     rule = Rule(SIGMA, sigma, sigma, -1 if maxiters is None else maxiters)
     out = Averages(out_sci, out_err, out_dq, out_n_kept, n_rejected, n_masked=n_masked)
     n_estimated, n_samples = engine(
-        planes, dq_flip, None, None, None, None, rule, first, last, out
+        planes, dq_flip, None, None, None, None, None, rule, first, last, out
     )
     return ClippedMean(
         out_sci,
