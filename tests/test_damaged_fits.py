@@ -370,6 +370,7 @@ def test_an_extension_that_is_no_image_any_more_is_refused(
         ("ZVAL2", "ZVAL2   =                  -64", "expected the bytes of a pixel"),
         ("ZVAL2", "ZVAL2   =                    T", "expected the bytes of a pixel"),
         ("ZVAL1", "ZVAL1   =                    0", "expected the pixels of a block"),
+        ("ZVAL2", "ZVAL2   =                    8", "expected the bytes of a pixel"),
         ("ZNAME1", "ZNAME1  =                    1", "expected the name of a setting"),
         ("ZCMPTYPE", "ZCMPTYPE= 'SQUEEZE '", "expected one of RICE_1"),
         ("ZCMPTYPE", "ZCMPTYPE= 'HCOMPRESS_1'", "decompress the file first"),
@@ -390,3 +391,19 @@ def test_a_history_card_that_looks_like_a_value_is_kept(folder: Path) -> None:
     offsky.subtract_file(target, [expose(folder / "b_rate.fits", 3)], folder / "r.fits")
     assert b"HISTORY =               'DN/s'" in (folder / "r.fits").read_bytes()
     assert (pixels(folder / "r.fits") == 7).all()
+
+
+@pytest.mark.parametrize("value", ["-32", "0", "10001", "1.5", "T", ""])
+def test_a_dither_that_begins_nowhere_is_refused(folder: Path, capsys: Any, value: str) -> None:
+    target = expose(folder / "t_rate.fits", np.arange(48.0).reshape(6, 8))
+    with fits.open(target, memmap=False) as hdus:
+        own = hdus["SCI"]
+        how = {"quantize_level": -0.125, "quantize_method": 1, "dither_seed": 7}
+        hdus["SCI"] = fits.CompImageHDU(own.data, own.header, compression_type="RICE_1", **how)
+        hdus.writeto(target, overwrite=True)
+    background = expose(folder / "b_rate.fits", 3)
+    offsky.subtract_file(target, [background], folder / "r.fits")
+    with_card(target, "SCI", "ZDITHER0", f"ZDITHER0= {value:>20}" if value else "COMMENT")
+    line = refused(capsys, "subtract", target, background, "-o", "q.fits")
+    assert "t_rate.fits: the keyword ZDITHER0 of SCI is" in line
+    assert "expected a number from 1 to 10000" in line

@@ -13,7 +13,9 @@ _MOST_TILE = 2**31 - 1
 # HCOMPRESS_1 is not among them: its decoder writes outside of its memory where a tile is damaged.
 _COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", "NOCOMPRESS")
 # Of pixels together, and of bytes of a pixel; other settings belong to HCOMPRESS_1.
-_MOST_BLOCK, _PIXEL_BYTES = 2**16, (1, 2, 4, 8)
+_MOST_BLOCK, _PIXEL_BYTES = 2**16, (1, 2, 4)
+# Random numbers that a decoder has for dithering: it begins at one of them, without looking.
+_MOST_DITHER = 10_000
 
 
 def refused(name: str, extent: Extent, keyword: str, expected: str) -> ExposureError:
@@ -72,6 +74,10 @@ def _check_compression(name: str, extent: Extent) -> None:
         )
     if cards.get("ZCMPTYPE") not in _COMPRESSIONS:
         raise refuse("ZCMPTYPE", f"one of {', '.join(_COMPRESSIONS)}")
+    seed = cards.get("ZDITHER0")
+    is_dithered = cards.get("ZQUANTIZ", "NO_DITHER") != "NO_DITHER"
+    if is_dithered and not (type(seed) is int and 1 <= seed <= _MOST_DITHER):
+        raise refuse("ZDITHER0", f"a number from 1 to {_MOST_DITHER}")
     for number in range(1, 1000):
         if f"ZNAME{number}" not in cards:
             break
