@@ -21,8 +21,8 @@ VALUES: list[Any] = [
     *(0.5, 1.5, -0.0, 1e308, float("inf"), float("nan"), "", "x", "-", ".", "..", "/", "../x"),
     *("/etc/hostname", "inf", "-inf", "nan", "1", "a\0b", "\ud800", "\x1b[31m", TWO_LINES),
     *("e0_rate.fits", "e1_rate.fits", "e9_rate.fits", "a.json", "out", "science", "background"),
-    *("SCIENCE", "imprint", "shared", "leave-one-out", "COMPLETE", "FAILED", "begun", "finished"),
-    *("x" * 300, "imprint", [], {}, [[]]),
+    *("SCIENCE", "wcs", "shared", "leave-one-out", "COMPLETE", "FAILED", "begun", "finished"),
+    *("x" * 300, [], {}, [[]]),
     *([{}], [None], ["x"], [1, 2], {"x": 1}, {"": {}}, [1] * 2000),
 ]  # fmt: skip
 TEXTS = [

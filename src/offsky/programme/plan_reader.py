@@ -226,7 +226,7 @@ class _Reader:
             return make(**{key: _frozen(value) for key, value in part.items()})
         except OffskyError as error:
             raise self._wrong(place, str(error)) from error
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise self._wrong(place, f"values of the wrong kind ({error})") from error
 
     def _file(self, path: str, part: Any) -> PlannedFile:
