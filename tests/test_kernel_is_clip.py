@@ -134,7 +134,7 @@ def test_flags_of_many_exposures_are_combined_whatever_is_missing(
     out = Averages(np.empty(n_pixels, "f4"), None, np.empty(n_pixels, "u4"),
                    np.empty(n_pixels, "u2"), np.zeros(n, np.int64))  # fmt: skip
     planes = Planes([np.zeros(n_pixels, "f4")] * n, None, dq)
-    engine(planes, None, None, None, None, None, Rule(SIGMA, 3.0, 3.0, -1), 0, n_pixels, out)
+    engine(planes, *[None] * 6, Rule(SIGMA, 3.0, 3.0, -1), 0, n_pixels, out)
     np.testing.assert_array_equal(out.dq, np.bitwise_or.reduce(flags[there], axis=0))
 
 
@@ -295,7 +295,7 @@ def test_planes_that_are_not_there_count_as_unknown_err_and_no_flag(engine: Any)
     out_dq, n_kept = np.empty(n_pixels, np.uint32), np.empty(n_pixels, np.uint16)
     out = Averages(out_sci, out_err, out_dq, n_kept, np.zeros(3, dtype=np.int64))
     planes, rule = Planes(sci, err, dq), Rule(SIGMA, 3.0, 3.0, -1)
-    n_estimated, n_samples = engine(planes, None, None, None, None, None, rule, 0, n_pixels, out)
+    n_estimated, n_samples = engine(planes, *[None] * 6, rule, 0, n_pixels, out)
     assert n_estimated == n_pixels
     assert n_samples == 3 * n_pixels
     np.testing.assert_array_equal(out_sci, 2.0)
@@ -318,7 +318,7 @@ def _arguments(**changed: Any) -> list[Any]:
     a = {**good, **changed}
     return [
         Planes(a["sci"], a["err"], a["dq"], skip=a["skip"]),
-        a["dq_flip"], a["offsets"], a["scales"], None, None,
+        a["dq_flip"], a["offsets"], a["scales"], None, None, None,
         Rule(SIGMA, 3.0, 3.0, a["maxiters"]), a["first"], a["last"],
         Averages(a["out_sci"], a["out_err"], a["out_dq"], a["out_n_kept"], a["n_rejected"],
                  n_masked=a["n_masked"]),
