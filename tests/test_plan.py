@@ -648,7 +648,7 @@ def test_the_command_plans_and_prints_a_plain_table_where_piped(folder: Path) ->
     assert lines[1].endswith(": 3 targets x 1 to 2 backgrounds")
     assert "less than 0.3" in lines[3]
     assert not any("\x1b" in line or "─" in line for line in lines)
-    assert "3 products in 1 groups" in done.stdout
+    assert "3 products in 1 group;" in done.stdout
     assert all(word in done.stdout for word in ("to read:", "memory:", "time: about"))
     plan = read_plan(folder / "plan.json")
     assert plan is not None

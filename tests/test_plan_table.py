@@ -53,7 +53,7 @@ def test_products_made_together_have_one_headline_and_equal_rows_are_folded(star
         "4",
         "more",
     ]
-    assert lines[3].startswith("5 products in 1 groups")
+    assert lines[3].startswith("5 products in 1 group;")
 
 
 def test_rows_are_folded_only_where_the_same_is_said(stars: Path) -> None:
@@ -73,7 +73,7 @@ def test_reasons_of_skipped_products_are_shown_and_a_plan_of_these_alone_fails(
     assert done.returncode == 1
     assert "skipped: 5 products" in done.stdout
     assert "no nod (EXP_TYPE MIR_IMAGE, PATTTYPE not given)" in done.stdout
-    assert "nothing to make: all 5 products are skipped" in done.stdout
+    assert "nothing to make: 5 products are skipped" in done.stdout
     # Written all the same, and as JSON the status is the same.
     content = json.loads((folder / "plan.json").read_text())
     assert len(content["products"]) == 5

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from plain import expose, pixels, product, run, write_association
-from programmes import command, leftovers
+from programmes import command, leftovers, offsky_command
 from programmes import expose as expose_dither
 
 from offsky.errors import one_line
@@ -119,6 +119,15 @@ def test_a_terminal_is_not_obeyed(folder: Path, capsys: Any) -> None:
     assert told.rstrip("\n").isprintable()
     assert r"a\x1b[2Jb\n\x07c\u202e_rate.fits" in told
     assert one_line("plain ü") == "plain ü"
+
+
+def test_a_warning_is_its_words_and_nothing_of_the_logger(folder: Path) -> None:
+    names = [expose_dither(folder, i).name for i in range(1, 4)]
+    done = offsky_command("subtract", *names, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert any(line.startswith("WARNING: with 2 backgrounds no sample") for line in lines)
+    assert not any("offsky.selection" in line for line in lines)
 
 
 def test_the_exit_status_of_a_stop_is_what_a_shell_sees() -> None:

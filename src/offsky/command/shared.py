@@ -228,7 +228,7 @@ class one_line_errors(AbstractContextManager[None]):
         self._restore: Callable[[], None] = lambda: None
 
     def __enter__(self) -> None:
-        logging.basicConfig(handlers=[_OneLineHandler(sys.stderr)])
+        logging.basicConfig(format="%(message)s", handlers=[_OneLineHandler(sys.stderr)])
         # Each handler has a filter of its own, or the first would silence the others.
         self._filters = [(handler, _SaidOnce()) for handler in logging.getLogger().handlers]
         for handler, once in self._filters:

@@ -9,7 +9,7 @@ from offsky.command.plan_table import print_products
 from offsky.command.printing import new_table, print_table
 from offsky.engine.forecast import megabytes
 from offsky.errors import one_line
-from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome
+from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome, counted
 from offsky.programme.plan import Plan, balance
 from offsky.programme.run import Executor, Summary, limit_of_worker
 from offsky.programme.sizing import predict
@@ -36,7 +36,8 @@ def print_plan(
         print(one_line(line))
     limit = limit_of_worker(memory_bytes, executor)
     if not plan.groups:
-        print(f"nothing to make: all {len(plan.products)} products are skipped")
+        n_skipped = counted(len(plan.products), "product is", "products are")
+        print(f"nothing to make: {n_skipped} skipped")
         return False
     return limit is None or needed <= limit
 
@@ -98,14 +99,17 @@ def _totals(plan: Plan, executor: Executor, memory_bytes: int | None, needed: in
     each = "" if executor.is_here else " for each worker"
     allowed = "" if memory_bytes is None else f" of {megabytes(memory_bytes)} allowed"
     lines = [
-        f"{n_products} products in {len(plan.groups)} groups; "
+        f"{counted(n_products, 'product', 'products')} in "
+        f"{counted(len(plan.groups), 'group', 'groups')}; "
         f"{len(plan.products) - n_products} skipped",
         f"to read: {megabytes(plan.bytes_to_read())}; "
         f"memory{each}: {megabytes(needed * n_here)}{allowed}; "
         f"time: {_rough(seconds)}",
     ]
     left_out = Counter(reason for _, reason in plan.left_out)
-    lines += [f"left out: {n} files: {reason}" for reason, n in left_out.items()]
+    lines += [
+        f"left out: {counted(n, 'file', 'files')}: {reason}" for reason, n in left_out.items()
+    ]
     return lines
 
 
