@@ -110,6 +110,9 @@ def _history(lines: Iterable[str]) -> str:
 def _finished(found: Digest, cards: dict[str, Any]) -> Digest:
     cards.pop("OFFVER", None)
     cards.pop("OFFRUN", None)
+    if cards.get("OFFSCERR") is not None:
+        # Its last digits hang on the order in which threads add.
+        cards["OFFSCERR"] = float(f"{cards['OFFSCERR']:.10g}")
     # As JSON gives them back.
     found["cards"] = json.loads(json.dumps(dict(sorted(cards.items()))))
     return found
