@@ -86,6 +86,29 @@ def test_a_plan_names_the_imprints_of_each_exposure(programme: Path) -> None:
     assert "lt1_rate.fits" in content["files"]
 
 
+def test_details_name_the_imprints_of_each_exposure(
+    programme: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("plan", programme, "--from", "dedicated", "--details")
+    assert run(*words) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = [(row[0], row[-1]) for row in rows if row[-2:-1] == ["imprint"]]
+    assert shown == [
+        ("science1_bsub.fits", "lt1_rate.fits"),
+        ("background1_rate.fits", "lb1_rate.fits"),
+        ("background2_rate.fits", "lb2_rate.fits"),
+        ("science2_bsub.fits", "lt2_rate.fits"),
+        ("background1_rate.fits", "lb1_rate.fits"),
+        ("background2_rate.fits", "lb2_rate.fits"),
+    ]
+    assert run(*words, "--json") == 0
+    product = json.loads(capsys.readouterr().out)["products"][0]
+    assert names(product["imprints"]) == ["lt1"]
+    assert [names(each["imprints"]) for each in product["backgrounds"]] == [["lb1"], ["lb2"]]
+    assert run(*words, "--imprints", "ignore") == 0
+    assert "lb1" not in capsys.readouterr().out
+
+
 def test_ignored_imprints_are_left_out_and_are_no_targets(programme: Path) -> None:
     plan = planned(programme, imprints="ignore")
     assert names(product.target for product in plan.products) == ["science1", "science2"]

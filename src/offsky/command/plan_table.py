@@ -1,10 +1,10 @@
 """A plan as a table: a headline for each group, equal rows folded, reasons shown."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from offsky.command.printing import new_table, print_table
-from offsky.programme.details import details_of, headline
+from offsky.programme.details import details_of, headline, imprints_of_target
 from offsky.programme.plan import Plan, PlannedProduct
 from offsky.selection.examined import dropped_files
 
@@ -74,9 +74,19 @@ def _in_full(plan: Plan, products: Iterable[PlannedProduct]) -> Iterator[Row]:
     for each in products:
         count = "skipped" if each.skipped else str(len(each.backgrounds))
         style = "yellow" if each.skipped else "red" if each.problem else None
-        yield (f"  {each.output}", count, each.skipped or each.problem or ""), style
+        remark = each.skipped or each.problem or _named(imprints_of_target(each))
+        yield (f"  {each.output}", count, remark), style
         for detail in details_of(each, plan.file_of):
             fate = "used" if detail.reason is None else "dropped"
             apart = "" if detail.separation is None else f'{detail.separation:.3g}" away'
-            facts = ", ".join(filter(None, (detail.date, apart, detail.reason)))
+            imprints = _named(detail.imprints)
+            facts = ", ".join(filter(None, (detail.date, apart, imprints, detail.reason)))
             yield (f"    {Path(detail.file).name}", fate, facts), None
+
+
+def _named(imprints: Sequence[str]) -> str:
+    """Return the names of the imprints of one exposure; nothing where it has none."""
+    if not imprints:
+        return ""
+    names = " and ".join(Path(path).name for path in imprints)
+    return f"imprint{'s' * (len(imprints) != 1)} {names}"

@@ -27,12 +27,15 @@ class Detail:
         Arcsec from the target.
     reason : str or None
         Why it is not used; None for one that is.
+    imprints : tuple of str
+        Paths of the imprints that are subtracted from it.
     """
 
     file: str
     date: str | None
     separation: float | None
     reason: str | None = None
+    imprints: tuple[str, ...] = ()
 
 
 def details_of(product: PlannedProduct, known: Mapping[str, PlannedFile]) -> Iterator[Detail]:
@@ -45,15 +48,23 @@ def details_of(product: PlannedProduct, known: Mapping[str, PlannedFile]) -> Ite
     known : mapping of str to PlannedFile
         The plan's files by their paths.
     """
-    files: list[tuple[str, str | None]] = [(path, None) for path in product.backgrounds]
-    files += [(path, reason) for reason, paths in dropped_files(product) for path in paths]
+    imprints = product.imprints[1:] or ((),) * len(product.backgrounds)
+    files: list[tuple[str, str | None, tuple[str, ...]]] = [
+        (path, None, own) for path, own in zip(product.backgrounds, imprints, strict=True)
+    ]
+    files += [(path, reason, ()) for reason, paths in dropped_files(product) for path in paths]
     target = known.get(product.target)
     here = None if target is None else target.pointing
-    for path, reason in files:
+    for path, reason, own in files:
         file = known.get(path)
         there = None if file is None else file.pointing
         apart = None if here is None or there is None else great_circle(here, there)
-        yield Detail(path, None if file is None else date_of(file), apart, reason)
+        yield Detail(path, None if file is None else date_of(file), apart, reason, own)
+
+
+def imprints_of_target(product: PlannedProduct) -> tuple[str, ...]:
+    """Return the paths of the imprints that are subtracted from a product's target."""
+    return product.imprints[0] if product.imprints else ()
 
 
 def date_of(file: PlannedFile) -> str | None:
@@ -82,9 +93,14 @@ def _product(product: PlannedProduct, known: Mapping[str, PlannedFile]) -> dict[
         "target": product.target,
         "label": "" if target is None else target.label,
         "date": None if target is None else date_of(target),
+        "imprints": list(imprints_of_target(product)),
         "skipped": product.skipped,
         "problem": product.problem,
-        "backgrounds": [_background(each) for each in details if each.reason is None],
+        "backgrounds": [
+            {**_background(each), "imprints": list(each.imprints)}
+            for each in details
+            if each.reason is None
+        ],
         "dropped": [
             {**_background(each), "reason": each.reason}
             for each in details
