@@ -1,24 +1,32 @@
 """Imprints beside the JWST pipeline: its ImprintStep as the judge, and its order of steps."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 pytest.importorskip("jwst", reason="the JWST pipeline is not installed: offsky[jwst]")
 
 from jwst.assign_wcs import AssignWcsStep
 from jwst.background import BackgroundStep as JwstStep
 from jwst.imprint import ImprintStep
-from jwst.pipeline import Spec2Pipeline
+from jwst.pipeline import Image2Pipeline, Spec2Pipeline
 from plain import pixels, write_association
 from stdatamodels.jwst import datamodels
 
 import offsky
 from offsky.io.files import open_exposure
 from offsky.io.imprinted import ImprintedExposure
+from offsky.options import Options
+from offsky.programme.associations import write_associations
+from offsky.programme.executors import SerialExecutor
+from offsky.programme.planning import make_plan
+from offsky.programme.run import run_programme
 from offsky.selection.imprints import choose_imprints
+from offsky.selection.pairing import Pairing
 from offsky.step import BackgroundStep, install, uninstall
 from offsky.testing import write_exposure
 from offsky.values.exposure import Scratch, Wanted
@@ -133,9 +141,10 @@ def only_imprints_and_backgrounds() -> dict[str, dict[str, bool]]:
     return {name: {"skip": name not in wanted} for name in Spec2Pipeline.step_defs}
 
 
-def test_inside_the_pipeline_an_imprint_is_subtracted_once(
-    folder: Path, members: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def without_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipelines that ask for no reference files."""
+
     def process(self: Any, model: Any) -> Any:
         model.meta.cal_step.assign_wcs = "COMPLETE"
         return model
@@ -146,15 +155,30 @@ def test_inside_the_pipeline_an_imprint_is_subtracted_once(
     monkeypatch.setattr("stpipe.crds_client.get_context_used", lambda observatory: "none")
     for step in (BackgroundStep, JwstStep, ImprintStep):
         monkeypatch.setattr(step, "prefetch_references", False)
-    corrected = []
+
+
+@pytest.fixture
+def corrected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What the pipeline corrects by an imprint; it leaves the backgrounds open."""
+    found: list[Any] = []
     own = ImprintStep.process
 
     def noted(self: Any, *arguments: Any) -> Any:
-        corrected.append(own(self, *arguments))
-        return corrected[-1]
+        found.append(own(self, *arguments))
+        return found[-1]
 
-    # The pipeline leaves the backgrounds open that it has corrected.
     monkeypatch.setattr(ImprintStep, "process", noted)
+    yield found
+    for each in found:
+        each.close()
+
+
+def test_inside_the_pipeline_an_imprint_is_subtracted_once(
+    folder: Path,
+    members: list[tuple[str, str]],
+    without_references: None,
+    corrected: list[Any],
+) -> None:
     association = write_association(folder / "a_asn.json", ("product", members))
     results = {}
     for name in ("offsky", "jwst"):
@@ -169,8 +193,6 @@ def test_inside_the_pipeline_an_imprint_is_subtracted_once(
             assert result.meta.cal_step.bkg_subtract == "COMPLETE"
             results[name] = np.array(result.data), np.array(result.dq)
     assert len(corrected) == 2 * 3
-    for each in corrected:
-        each.close()
     for ours, theirs in zip(results["offsky"], results["jwst"], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -191,3 +213,39 @@ def test_inside_the_pipeline_an_imprint_is_subtracted_once(
         np.testing.assert_array_equal(alone.dq, results["offsky"][1])
     list(offsky.subtract_association(association, overwrite=True))
     np.testing.assert_array_equal(pixels("product_bsub.fits"), results["offsky"][0])
+
+
+def test_the_pipeline_makes_of_a_plans_associations_what_the_plan_makes(
+    folder: Path,
+    members: list[tuple[str, str]],
+    without_references: None,
+    corrected: list[Any],
+) -> None:
+    for name, exptype in members:
+        if exptype == "imprint":
+            fits.setval(name, "IS_IMPRT", value=True)
+    plan = make_plan([folder], pairing=Pairing(source="dedicated"), options=Options())
+    (path,) = write_associations(plan, folder, "1")
+    run_programme(plan, folder / "out", executor=SerialExecutor())
+    (result,) = Spec2Pipeline.call(str(path), steps=only_imprints_and_backgrounds())
+    with result:
+        assert len(corrected) == 3
+        np.testing.assert_array_equal(result.data, pixels("out/science_bsub.fits"))
+
+
+def test_so_it_does_of_images(folder: Path, without_references: None) -> None:
+    for number in (1, 2, 3):
+        write_exposure(
+            folder / f"sky{number}_rate.fits",
+            sci=np.full(SHAPE, 10.0 * number, "f4"),
+            metadata={
+                "meta.observation.exposure_number": str(number),
+                "meta.observation.bkgdtarg": number > 1,
+            },
+        )
+    plan = make_plan([folder], pairing=Pairing(source="dedicated"), options=Options())
+    (path,) = write_associations(plan, folder, "1")
+    others = {name: {"skip": name != "bkg_subtract"} for name in Image2Pipeline.step_defs}
+    (result,) = Image2Pipeline.call(str(path), steps=others)
+    with result:
+        assert (result.data == 10.0 - 25.0).all()
