@@ -217,6 +217,8 @@ def test_a_table_that_is_not_there_and_masks_given_twice_are_refused(
 ) -> None:
     with pytest.raises(OffskyError, match=r"nowhere\.csv: no such file"):
         planned(sky, table="nowhere.csv")
+    with pytest.raises(OffskyError, match=r"cannot be read \(it is a directory, not a regular"):
+        planned(sky, table=str(folder))
     target, background = sorted(path.name for path in sky.iterdir())[:2]
     path = table(folder, f"target,background,mask\n{target},{background},{target}\n")
     with pytest.raises(OffskyError, match="give them once"):

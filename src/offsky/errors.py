@@ -63,6 +63,11 @@ class OutputExistsError(OutputError, FileExistsError):
     """An output that exists and may not be replaced."""
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what the system says is wrong, without its number; else the error's own message."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of another library's message, without its full stop."""
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")

@@ -106,7 +106,7 @@ def run_demo(
         If a file is there already and `overwrite` is False.
     """
     from offsky import subtract_file
-    from offsky.errors import OutputError, OutputExistsError
+    from offsky.errors import OutputError, OutputExistsError, reason_of
     from offsky.testing import simulate_exposures
 
     scene = simulate_exposures((512, 512), n_backgrounds=4)
@@ -128,7 +128,7 @@ def run_demo(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{directory}: cannot be made ({error.strerror}); choose another directory"
+            f"{directory}: cannot be made ({reason_of(error)}); choose another directory"
         ) from error
 
     _write_scene(scene, target, backgrounds)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from offsky.errors import one_line
+from offsky.errors import one_line, reason_of
 
 NOT_PRINTED = 3
 """Exit status where all work is done, and its summary could not be printed."""
@@ -109,7 +109,7 @@ class Printer:
             The exit status of the work itself.
         """
         if self._error is not None:
-            reason = getattr(self._error, "strerror", None) or self._error
+            reason = reason_of(self._error)
             complain(f"the summary could not be printed ({reason}); the work is done")
             sys.exit(status or NOT_PRINTED)
         if status:

@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from offsky.errors import AssociationError, MissingFileError, shown
+from offsky.errors import AssociationError, MissingFileError, reason_of, shown
 from offsky.io.names import product_root
 from offsky.io.regular import read_text
 
@@ -76,7 +76,7 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except OSError as error:
-        raise AssociationError(f"{path}: cannot be read ({error.strerror})") from error
+        raise AssociationError(f"{path}: cannot be read ({reason_of(error)})") from error
     except (ValueError, RecursionError) as error:
         raise AssociationError(
             f"{path}: not JSON ({error}); expected a level-2 association"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from offsky.errors import ExposureError, MissingFileError
+from offsky.errors import ExposureError, MissingFileError, reason_of
 from offsky.io.fits import FitsExposure
 from offsky.io.models import model_exposure, open_model
 from offsky.io.names import is_asdf
@@ -132,8 +132,9 @@ def unchanged(path: Path) -> Callable[[], None]:
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ExposureError(f"{path}: cannot be read ({reason}); expected a file") from error
+        raise ExposureError(
+            f"{path}: cannot be read ({reason_of(error)}); expected a file"
+        ) from error
 
     def check() -> None:
         try:

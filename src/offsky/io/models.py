@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from offsky.errors import ExposureError, MissingFileError, ParameterError
+from offsky.errors import ExposureError, MissingFileError, ParameterError, reason_of
 from offsky.given import plain_numbers
 from offsky.io.fits import FitsExposure
 from offsky.io.names import is_asdf
@@ -44,9 +44,9 @@ def open_model(path: str | os.PathLike[str]) -> Any:
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
         raise ExposureError(
-            f"{path}: cannot be opened ({reason}); expected an exposure such as _rate.fits"
+            f"{path}: cannot be opened ({reason_of(error)}); "
+            "expected an exposure such as _rate.fits"
         ) from error
     if not is_asdf(path):
         # A file cut short is only a warning to astropy, and to the models.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from offsky.errors import OffskyError, OutputError, OutputExistsError
+from offsky.errors import OffskyError, OutputError, OutputExistsError, reason_of
 from offsky.io.parts import create_locked, lock, sweep_once
 from offsky.io.regular import irregular
 
@@ -43,9 +43,8 @@ def check_output(path: Path, *, inputs: Sequence[Path], overwrite: bool) -> None
     except OffskyError:
         raise
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
         raise OutputError(
-            f"{path}: cannot be written ({reason}); choose another name or directory"
+            f"{path}: cannot be written ({reason_of(error)}); choose another name or directory"
         ) from error
 
 
@@ -211,7 +210,7 @@ def writing_told(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(
-            f"{path}: writing failed ({error.strerror or error}); nothing was left behind"
+            f"{path}: writing failed ({reason_of(error)}); nothing was left behind"
         ) from error
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
-from offsky.errors import ExposureError, MissingFileError, first_line
+from offsky.errors import ExposureError, MissingFileError, first_line, reason_of
 from offsky.io.regular import open_regular
 
 # Of the files that the system lets a process open; the rest is for outputs, libraries,
@@ -132,8 +132,9 @@ def open_source(path: Path) -> "LocalFile | TemporaryCopy":
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ExposureError(f"{path}: cannot be read ({reason}); expected a FITS file") from error
+        raise ExposureError(
+            f"{path}: cannot be read ({reason_of(error)}); expected a FITS file"
+        ) from error
     if not zipped:
         return LocalFile(file, path, stamp)
     with file:
@@ -224,7 +225,7 @@ class _DiskFile:
             try:
                 n_read = os.preadv(fd, buffers, start)
             except OSError as error:
-                raise ExposureError(f"{self.name}: reading failed ({error.strerror})") from error
+                raise ExposureError(f"{self.name}: reading failed ({reason_of(error)})") from error
             if n_read == 0:
                 raise self._ended(f"at byte {start} while it was read; was it being written?")
             start += n_read
@@ -349,7 +350,7 @@ class LocalFile(_DiskFile):
             file = open_regular(self._path)
         except OSError as error:
             raise ExposureError(
-                f"{self.name}: cannot be opened again ({error.strerror}); was it moved?"
+                f"{self.name}: cannot be opened again ({reason_of(error)}); was it moved?"
             ) from error
         if stamp_of(os.fstat(file.fileno())) != self.stamp:
             file.close()

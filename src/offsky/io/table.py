@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from offsky.errors import MissingFileError, ParameterError
+from offsky.errors import MissingFileError, ParameterError, reason_of
 from offsky.io.names import product_root
 from offsky.io.regular import read_text
 
@@ -87,7 +87,7 @@ def _text(path: Path) -> str:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except (OSError, ValueError) as error:
         raise ParameterError(
-            f"{path}: cannot be read ({error}); expected a table (CSV)"
+            f"{path}: cannot be read ({reason_of(error)}); expected a table (CSV)"
         ) from error
 
 

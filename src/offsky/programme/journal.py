@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from offsky.errors import ExposureError, MissingFileError, OutputError
+from offsky.errors import ExposureError, MissingFileError, OutputError, reason_of
 from offsky.io.output import check_replaceable
 from offsky.io.parts import create_locked, sweep
 from offsky.io.regular import irregular, open_regular, read_text
@@ -56,17 +56,13 @@ def _mark(path: Path, checksum: bool) -> list[int | str]:
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except (OSError, ValueError) as error:
-        raise ExposureError(f"{path}: cannot be read ({_reason(error)})") from error
+        raise ExposureError(f"{path}: cannot be read ({reason_of(error)})") from error
     if not checksum:
         return [status.st_size, status.st_mtime_ns]
     try:
         return [_sha256(path, status.st_size, status.st_mtime_ns)]
     except OSError as error:
-        raise ExposureError(f"{path}: cannot be read ({_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
+        raise ExposureError(f"{path}: cannot be read ({reason_of(error)})") from error
 
 
 def sha256(path: Path) -> str:
@@ -108,7 +104,7 @@ class Journal:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{self._outputs}: cannot be made or written to ({error.strerror}); choose "
+                f"{self._outputs}: cannot be made or written to ({reason_of(error)}); choose "
                 "another folder"
             ) from error
 
@@ -241,7 +237,7 @@ class Journal:
             file = _open_lock(path)
         except OSError as error:
             raise OutputError(
-                f"{self._outputs}: its {_FOLDER}/{_LOCK} cannot be used ({_reason(error)}); "
+                f"{self._outputs}: its {_FOLDER}/{_LOCK} cannot be used ({reason_of(error)}); "
                 "remove it, or choose another folder"
             ) from error
         with file:
@@ -256,7 +252,7 @@ class Journal:
                 ) from None
             except OSError as error:
                 raise OutputError(
-                    f"{self._outputs}: cannot be locked ({error.strerror}); choose a folder on "
+                    f"{self._outputs}: cannot be locked ({reason_of(error)}); choose a folder on "
                     "another file system"
                 ) from error
             # Only for whoever finds it locked: a full disk is no reason to stop.
@@ -314,4 +310,4 @@ def write_text(path: Path, text: str) -> None:
     except OutputError:
         raise
     except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: writing failed ({_reason(error)})") from error
+        raise OutputError(f"{path}: writing failed ({reason_of(error)})") from error

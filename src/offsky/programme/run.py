@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from offsky.engine.forecast import megabytes
-from offsky.errors import OffskyError, OutputError, ParameterError
+from offsky.errors import OffskyError, OutputError, ParameterError, reason_of
 from offsky.outcome import (
     COMPLETE,
     FAILED,
@@ -202,7 +202,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot be made ({error.strerror}); choose another folder"
+            f"{folder}: cannot be made ({reason_of(error)}); choose another folder"
         ) from error
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from offsky.errors import OutputError, OutputExistsError, ParameterError
+from offsky.errors import OutputError, OutputExistsError, ParameterError, reason_of
 from offsky.io.regular import open_regular
 
 
@@ -86,7 +86,7 @@ def place_of(given: Path | None, *, overwrite: bool = False, thumbnails: bool = 
         try:
             given.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{given}: cannot be made ({error.strerror})") from error
+            raise OutputError(f"{given}: cannot be made ({reason_of(error)})") from error
         return Place(folder=given, overwrite=overwrite, thumbnails=thumbnails)
     raise ParameterError(
         f"{given}: a report is a page (.html) or goes into a folder; put --report last, or write "
@@ -135,7 +135,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: writing failed ({error.strerror or error})") from error
+        raise OutputError(f"{path}: writing failed ({reason_of(error)})") from error
 
 
 def written_at() -> str:
