@@ -398,6 +398,34 @@ def test_where_a_report_goes(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert not (folder / "z_bsub.fits").exists()
 
 
+def test_a_page_is_written_as_products_are(folder: Path) -> None:
+    import os
+    import stat
+
+    made = subtracted(folder)
+    page = Path(made.report)
+    page.chmod(0o640)
+    # As long as a name may be, in letters of two bytes.
+    long = folder / f"{'ä' * 125}.html"
+    for report in (True, long):
+        how = {"overwrite": True, "report": report}
+        offsky.subtract_file("t_rate.fits", ["b1_rate.fits"], folder / "t_bsub.fits", **how)
+    assert stat.S_IMODE(page.stat().st_mode) == 0o640
+    assert long.exists()
+    for ending in (".html", ".json"):
+        odd = folder / f"odd{ending}"
+        os.mkfifo(odd)
+        with pytest.raises(offsky.OutputError, match="never replaced"):
+            offsky.subtract_file(
+                "t_rate.fits",
+                ["b1_rate.fits"],
+                folder / "t_bsub.fits",
+                overwrite=True,
+                report=folder / "odd.html",
+            )
+        odd.unlink()
+
+
 def test_reports_of_products_that_exist(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     subtracted(folder, combined_path=folder / "t_combinedbackground.fits")
     away = folder / "away"

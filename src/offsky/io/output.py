@@ -14,6 +14,7 @@ from pathlib import Path
 from offsky.errors import OffskyError, OutputError, OutputExistsError, reason_of
 from offsky.io.parts import create_locked, lock, sweep_once
 from offsky.io.regular import irregular
+from offsky.io.source import write_exactly
 
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
@@ -240,6 +241,38 @@ def atomic_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
         part.publish()
     finally:
         part.abandon()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text whole or not at all; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all, without a flush to disk.
+
+    A file that is replaced leaves its mode to the new one.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, or something else than a file is there.
+    """
+    try:
+        mode = check_replaceable(path)
+        part, file = create_locked(path.parent, path.name)
+        try:
+            with file:
+                write_exactly(file.fileno(), content, 0)
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode & 0o777)
+                part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OutputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: writing failed ({reason_of(error)})") from error
 
 
 def _rename_to_new(part: Path, path: Path) -> None:

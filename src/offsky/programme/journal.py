@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from offsky.errors import ExposureError, MissingFileError, OutputError, reason_of
-from offsky.io.output import check_replaceable
-from offsky.io.parts import create_locked, sweep
+from offsky.io.output import write_text
+from offsky.io.parts import sweep
 from offsky.io.regular import irregular, open_regular, read_text
-from offsky.io.source import write_exactly
 from offsky.outcome import is_told
 
 _FOLDER, _LOCK = ".offsky", "lock"
@@ -286,28 +285,3 @@ def _check_lock(status: os.stat_result) -> None:
     kind = irregular(status.st_mode)
     if kind is not None:
         raise OSError(errno.EINVAL, f"it is {kind}, not a regular file")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written, or something else than a file is there.
-    """
-    try:
-        mode = check_replaceable(path)
-        part, file = create_locked(path.parent, path.name)
-        try:
-            with file:
-                write_exactly(file.fileno(), text.encode(), 0)
-                if mode is not None:
-                    os.fchmod(file.fileno(), mode & 0o777)
-                part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OutputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: writing failed ({reason_of(error)})") from error

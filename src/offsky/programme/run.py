@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from offsky.engine.forecast import megabytes
 from offsky.errors import OffskyError, OutputError, ParameterError, reason_of
+from offsky.io.output import write_text
 from offsky.outcome import (
     COMPLETE,
     FAILED,
@@ -22,7 +23,7 @@ from offsky.outcome import (
     without_value,
 )
 from offsky.programme.job import GroupJob, failed, on_disk
-from offsky.programme.journal import Journal, write_text
+from offsky.programme.journal import Journal
 from offsky.programme.plan import Plan, balance
 from offsky.programme.planning import changed_since
 from offsky.programme.sizing import predict

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from offsky.io.output import write_text
 from offsky.io.regular import read_text
 from offsky.outcome import FAILED, ProductOutcome
 from offsky.report.index import render_index
-from offsky.reporting.place import page_name, write_text, written_at
+from offsky.reporting.place import page_name, written_at
 
 INDEX = "index.html"
 

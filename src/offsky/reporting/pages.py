@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from offsky.arrays import Array
+from offsky.io.output import write_bytes, write_text
 from offsky.report.page import render
 from offsky.report.png import grey, png, shrunk
 from offsky.report.summary import Summary
-from offsky.reporting.place import write_bytes, write_text
 from offsky.values.finding import STATES
 
 _THUMBNAIL = 96

@@ -1,12 +1,12 @@
-"""Where pages go, and how they are written: whole or not at all."""
+"""Where pages go, and which files they may replace."""
 
 import os
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from offsky.errors import OutputError, OutputExistsError, ParameterError, reason_of
+from offsky.io.output import check_output
 from offsky.io.regular import open_regular
 
 
@@ -51,11 +51,8 @@ class Place:
                 raise OutputError(f"{folder}: there is no such directory; make it first")
             return
         path = self.of(product or Path())
-        if not path.parent.is_dir():
-            raise OutputError(f"{path}: there is no directory {path.parent}; make it first")
-        if path.is_dir():
-            raise OutputError(f"{path}: is a directory; name a file in it")
         for each in (path, path.with_suffix(".json")):
+            check_output(each, inputs=(), overwrite=True)
             if each.exists() and not self.overwrite and not is_report(each):
                 raise OutputExistsError(
                     f"{each}: exists already and is no report; choose another name or allow it "
@@ -118,24 +115,6 @@ def is_report(path: Path) -> bool:
     return b'content="default-src &#x27;none&#x27;; script-src' in begin or (
         b'"format": "offsky-' in begin[:200]
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all; raise OutputError if that fails."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all; raise OutputError if that fails."""
-    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
-    try:
-        try:
-            part.write_bytes(content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: writing failed ({reason_of(error)})") from error
 
 
 def written_at() -> str:
