@@ -98,12 +98,28 @@ def test_what_is_no_place_for_a_file_is_refused(
             offsky.average_file([pair[1]], name, overwrite=True)
 
 
+@pytest.mark.parametrize("command", ["subtract", "average", "plan"])
 def test_a_file_is_not_written_where_a_folder_was_named(
-    pair: tuple[Path, Path], capsys: Any
+    pair: tuple[Path, Path], capsys: Any, command: str
 ) -> None:
-    assert run("average", *pair, "-o", "new/") == 2
+    inputs = [".", "--from", "dithers"] if command == "plan" else pair
+    assert run(command, *inputs, "-o", "new/") in (1, 2)
     assert "new/ is a folder; name a file in it" in capsys.readouterr().err
     assert not Path("new").exists()
+
+
+def test_no_function_writes_a_file_where_a_folder_was_named(pair: tuple[Path, Path]) -> None:
+    target, background = pair
+    for make in (
+        lambda: offsky.subtract_file(target, [background], "new/"),
+        lambda: offsky.subtract_file(target, [background], "r.fits", combined_path="new/"),
+        lambda: offsky.subtract_file(target, [background], "r.fits", report="new.html/"),
+        lambda: offsky.average_file([background], "new/"),
+        lambda: offsky.subtract(str(target), [str(background)], combined_path="new/"),
+    ):
+        with pytest.raises(offsky.OutputError, match="is a folder; name a file in it"):
+            make()
+    assert sorted(Path().iterdir()) == sorted(path.relative_to(Path.cwd()) for path in pair)
 
 
 @pytest.mark.parametrize("name", ["a\0b.fits", "\ud800.fits"])

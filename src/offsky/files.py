@@ -18,7 +18,15 @@ from offsky.engine.order import Limits, Observer, Order, Progress, Result
 from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.io.average_product import FileAverage
 from offsky.io.mask_choice import masks_for, masks_of_products
-from offsky.io.names import as_path, as_paths, combined_name, is_asdf, is_same_place, product_root
+from offsky.io.names import (
+    as_file,
+    as_path,
+    as_paths,
+    combined_name,
+    is_asdf,
+    is_same_place,
+    product_root,
+)
 from offsky.io.product import FileProduct, named_by_shape
 from offsky.options import Options
 from offsky.outcome import Outcome, gaps
@@ -122,8 +130,8 @@ def subtract_file(
     chosen = choose_options(profile, options, changes)
     target = as_path(target_path, "target_path")
     backgrounds = as_paths(background_paths, "background_paths")
-    output = None if output_path is None else as_path(output_path, "output_path")
-    combined = None if combined_path is None else as_path(combined_path, "combined_path")
+    output = None if output_path is None else as_file(output_path, "output_path")
+    combined = None if combined_path is None else as_file(combined_path, "combined_path")
     if combined is not None and output is not None and is_same_place(combined, output):
         raise OutputError(
             f"{output}: is named for the result and for the average; choose another name for one"
@@ -256,10 +264,9 @@ def _observers(
     from offsky.reporting.observed import PageObserver
     from offsky.reporting.place import place_of
 
-    given = None if report is True else as_path(report, "report")
-    place = place_of(given, overwrite=overwrite, thumbnails=index)
+    place = place_of(None if report is True else report, overwrite=overwrite, thumbnails=index)
     if index and place.path is not None:
-        raise ParameterError(f"{given}: one page cannot show several products; name a folder")
+        raise ParameterError(f"{report}: one page cannot show several products; name a folder")
     place.check(output)
     return (PageObserver(place),)
 
@@ -340,7 +347,7 @@ def average_file(
         raise ParameterError("no backgrounds to average; name at least one file")
     order = Order(
         backgrounds=tuple(backgrounds),
-        combined=FileAverage(as_path(output_path, "output_path"), overwrite=overwrite),
+        combined=FileAverage(as_file(output_path, "output_path"), overwrite=overwrite),
         masks=masks_for(backgrounds, masks, mask_dir),
         imprint_choice=tuple(as_paths(imprints, "imprints")),
         policy=Policy(force=force),

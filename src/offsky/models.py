@@ -21,7 +21,7 @@ from offsky.io.files import unchanged
 from offsky.io.mask_choice import masks_for
 from offsky.io.model_product import ModelAverage, ModelProduct
 from offsky.io.models import open_model
-from offsky.io.names import as_path
+from offsky.io.names import as_file
 from offsky.options import Options
 from offsky.outcome import Outcome, gaps
 from offsky.selection.suitability import Policy
@@ -127,7 +127,7 @@ def subtract(
     with _opened_model(target) as (model, check):
         combined = None
         if combined_path is not None:
-            combined = FileAverage(as_path(combined_path, "combined_path"), overwrite=overwrite)
+            combined = FileAverage(as_file(combined_path, "combined_path"), overwrite=overwrite)
         order = Order(
             target=model,
             backgrounds=tuple(members),

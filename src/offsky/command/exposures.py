@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 def subtract(
     target: Path,
     backgrounds: tuple[Path, ...],
-    output: Path | None,
+    output: str | None,
     save_combined: bool,
     allow_outside: bool,
     report: str | None,
@@ -84,7 +84,7 @@ def subtract(
         how["masks"] = by_name_only(how["masks"])
         how |= {"report": report_place(report), "save_combined": save_combined}
         how["imprints"] = imprint_use
-        _subtract_association(target, output or Path(), as_json, allow_outside, how)
+        _subtract_association(target, Path(output or "."), as_json, allow_outside, how)
         return
     if allow_outside:
         raise click.UsageError("--allow-outside is for associations")
@@ -95,7 +95,7 @@ def subtract(
         from offsky.files import subtract_file
         from offsky.io.names import combined_name, is_asdf, product_root
 
-        folder = Path() if output is None else output.parent
+        folder = Path(output or ".").parent
         combined = folder / combined_name(product_root(target), asdf=is_asdf(target))
         return subtract_file(
             target,

@@ -27,7 +27,7 @@ from offsky.errors import one_line
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that are no reports.")
 def report(
-    products: tuple[Path, ...], target_dirs: tuple[Path, ...], output: Path | None, overwrite: bool
+    products: tuple[Path, ...], target_dirs: tuple[Path, ...], output: str | None, overwrite: bool
 ) -> None:
     """Write a page on each of PRODUCTS: what was subtracted, and what is doubtful.
 

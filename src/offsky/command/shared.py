@@ -24,8 +24,8 @@ PATH = click.Path(path_type=Path)
 class _Output(click.Path):
     """A place to write to, that is named: not nothing, and not standard output."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(path_type=Path)
+    def __init__(self, kind: str, path_type: type = Path) -> None:
+        super().__init__(path_type=path_type)
         self._kind = kind
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
@@ -40,7 +40,9 @@ class _Output(click.Path):
         return super().convert(value, param, ctx)
 
 
-NEW_FILE, NEW_FOLDER, NEW_PATH = map(_Output, ("file", "folder", "file or a folder"))
+NEW_FILE, NEW_FOLDER = _Output("file"), _Output("folder")
+# A text: a path would forget the slash that tells a folder from a file.
+NEW_PATH = _Output("file or a folder", str)
 
 # Where `--report` has no path.
 _BESIDE = ""
@@ -155,11 +157,11 @@ def _report(ctx: Any, param: Any, given: str | None) -> str | None:
     return given
 
 
-def report_place(given: str | None) -> Path | bool:
+def report_place(given: str | None) -> str | bool:
     """Return where a report goes; True for beside the product, False for nowhere."""
     if given is None:
         return False
-    return True if given == _BESIDE else Path(given)
+    return True if given == _BESIDE else given
 
 
 def _masks(ctx: Any, param: Any, given: Sequence[str]) -> list[Path | None] | dict[str, Path]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from offsky.errors import ParameterError, shown
+from offsky.errors import OutputError, ParameterError, shown
 
 # Suffixes of the products that are inputs here; the last one is replaced.
 _SUFFIXES = ("rate", "rateints", "cal", "calints", "bsub", "bsubints")
@@ -76,6 +76,26 @@ def as_path(given: Any, name: str) -> Path:
         with contextlib.suppress(TypeError):
             return Path(given)
     raise ParameterError(f"{name} is {shown(given)}: give the path of a file or a folder")
+
+
+def as_file(given: Any, name: str) -> Path:
+    """Return what was given for a file to write; raise OutputError where it names a folder.
+
+    A path forgets the slash at the end of a text: ``name/`` would become a file.
+
+    Parameters
+    ----------
+    given, name
+        As of `as_path`.
+
+    Examples
+    --------
+    >>> as_file("out/a.fits", "output_path").name
+    'a.fits'
+    """
+    if isinstance(given, str) and given.endswith(("/", os.sep)):
+        raise OutputError(f"{given} is a folder; name a file in it")
+    return as_path(given, name)
 
 
 def as_paths(given: Any, name: str) -> list[Path]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from offsky.errors import OutputError, OutputExistsError, ParameterError, reason_of
+from offsky.io.names import as_file, as_path
 from offsky.io.output import check_output
 from offsky.io.regular import open_regular
 
@@ -60,12 +61,14 @@ class Place:
                 )
 
 
-def place_of(given: Path | None, *, overwrite: bool = False, thumbnails: bool = False) -> Place:
+def place_of(
+    given: str | os.PathLike[str] | None, *, overwrite: bool = False, thumbnails: bool = False
+) -> Place:
     """Return where a report goes.
 
     Parameters
     ----------
-    given : Path or None
+    given : path-like or None
         A page (``.html``), a folder, or None for beside the product.
     overwrite, thumbnails : bool
         As of `Place`.
@@ -74,17 +77,21 @@ def place_of(given: Path | None, *, overwrite: bool = False, thumbnails: bool = 
     ------
     ParameterError
         For a name that is neither.
+    OutputError
+        For a page's name with a slash behind it, or a folder that cannot be made.
     """
     if given is None:
         return Place(overwrite=overwrite, thumbnails=thumbnails)
-    if given.suffix.lower() in (".html", ".htm"):
-        return Place(path=given, overwrite=overwrite, thumbnails=thumbnails)
-    if given.is_dir() or not given.suffix:
+    path = as_path(given, "report")
+    if path.suffix.lower() in (".html", ".htm"):
+        page = as_file(given, "report")
+        return Place(path=page, overwrite=overwrite, thumbnails=thumbnails)
+    if path.is_dir() or not path.suffix:
         try:
-            given.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{given}: cannot be made ({reason_of(error)})") from error
-        return Place(folder=given, overwrite=overwrite, thumbnails=thumbnails)
+            raise OutputError(f"{path}: cannot be made ({reason_of(error)})") from error
+        return Place(folder=path, overwrite=overwrite, thumbnails=thumbnails)
     raise ParameterError(
         f"{given}: a report is a page (.html) or goes into a folder; put --report last, or write "
         "--report=PAGE.html"
