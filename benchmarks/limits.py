@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hits import Floats, image_stack
 from rejection import HERE, Table, write_results
-from scenes import Floats, image_stack
 from simulations import robust_scatter
 
 import offsky
@@ -255,7 +255,7 @@ TABLE = Table(
     "its errors high, in a million. pull: scatter in units of ERR; for noise and electrons alone "
     "that of the average, whose target has none. missing: of the light of stars at one place in "
     "all exposures, what the average has not. With ERR times a factor 2 % of the samples of the "
-    "backgrounds are contaminated (`scenes.py`).",
+    "backgrounds are contaminated (`hits.py`).",
 )  # fmt: skip
 
 

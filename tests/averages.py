@@ -7,11 +7,12 @@ import numpy as np
 
 from offsky.combine.images import combine_images, make_image
 from offsky.combine.whole import Finished
+from offsky.engine.averaging import Averaging
 from offsky.engine.forecast import wanted_planes
 from offsky.engine.look import look
 from offsky.engine.passes import Demand, Member, Pass, arrange
 from offsky.engine.prepared import Opened, Prepared
-from offsky.engine.run import Averaging, PassRun
+from offsky.engine.run import PassRun
 from offsky.engine.samples import Samples
 from offsky.options import Options
 from offsky.values.average import ClippedMean

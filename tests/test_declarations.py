@@ -26,10 +26,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 class WithToy(Options):
     """All options and a new one: this is all that it takes."""
 
-    grow: int | Literal["auto"] | None = option(
+    swell: int | Literal["auto"] | None = option(
         0,
         "Reject the N neighbours of a sample that `reject` rejects.",
-        ("OFFGROW", "neighbours rejected"),
+        ("OFFSWELL", "neighbours rejected"),
         idle=lambda options, run, usual: "reject is none" if options.reject == "none" else None,
         offsky=2,
     )
@@ -49,32 +49,33 @@ def test_a_new_option_is_one_declaration() -> None:
         assert done.exit_code == 0, done.output
         return done.output.strip()
 
-    assert run("--grow", "3") == "WithToy(profile 'jwst', grow=3)"
-    assert run("--grow", "none", "--profile", "offsky") == "WithToy(profile 'offsky', grow=None)"
+    assert run("--swell", "3") == "WithToy(profile 'jwst', swell=3)"
+    assert run("--swell", "none", "--profile", "offsky") == "WithToy(profile 'offsky', swell=None)"
     assert (
-        run("--grow", "auto", "--sigma", "2") == "WithToy(profile 'jwst', sigma=2.0, grow='auto')"
+        run("--swell", "auto", "--sigma", "2")
+        == "WithToy(profile 'jwst', sigma=2.0, swell='auto')"
     )
-    assert CliRunner().invoke(command, ["--grow", "1.5"]).exit_code == 2
-    assert "--grow N|auto" in run("--help")
+    assert CliRunner().invoke(command, ["--swell", "1.5"]).exit_code == 2
+    assert "--swell N|auto" in run("--help")
     assert "that --reject rejects. [default: 0; offsky: 2]" in " ".join(run("--help").split())
 
-    with pytest.raises(ParameterError, match="grow is -1: give a whole number, 0 or more, or"):
-        WithToy(grow=-1)
-    with pytest.raises(UnknownOptionError, match="did you mean 'grow'"):
-        WithToy().changed(gorw=1)
+    with pytest.raises(ParameterError, match="swell is -1: give a whole number, 0 or more, or"):
+        WithToy(swell=-1)
+    with pytest.raises(UnknownOptionError, match="did you mean 'swell'"):
+        WithToy().changed(swlel=1)
     assert profiles(WithToy)["offsky"] == WithToy(
-        grow=2, profile="offsky", **PROFILES["offsky"].differences(Options())
+        swell=2, profile="offsky", **PROFILES["offsky"].differences(Options())
     )
-    assert choose_options("jwst", WithToy(), {"grow": 1}).grow == 1
+    assert choose_options("jwst", WithToy(), {"swell": 1}).swell == 1
 
-    cards = Provenance(("a", "b", "c"), WithToy(grow=1)).cards()
-    assert ("OFFGROW", 1, "neighbours rejected") in cards
-    assert "OFFGROW" not in {key for key, *_ in Provenance(("a",), WithToy()).cards()}
-    idle = WithToy(grow=1, reject="none")
-    assert without_effect(idle, 3, subtracts=True) == ["grow = 1 has no effect: reject is none"]
-    assert "OFFGROW" not in {key for key, *_ in Provenance(("a",), idle).cards()}
+    cards = Provenance(("a", "b", "c"), WithToy(swell=1)).cards()
+    assert ("OFFSWELL", 1, "neighbours rejected") in cards
+    assert "OFFSWELL" not in {key for key, *_ in Provenance(("a",), WithToy()).cards()}
+    idle = WithToy(swell=1, reject="none")
+    assert without_effect(idle, 3, subtracts=True) == ["swell = 1 has no effect: reject is none"]
+    assert "OFFSWELL" not in {key for key, *_ in Provenance(("a",), idle).cards()}
 
-    row = "| `grow` | whole number, `auto`, none | 0 | 2 | `OFFGROW` | Reject the N neighbours"
+    row = "| `swell` | whole number, `auto`, none | 0 | 2 | `OFFSWELL` | Reject the N neighbours"
     assert row in option_table(WithToy)
 
 
@@ -87,10 +88,10 @@ def test_the_step_has_a_new_option_too() -> None:
     from offsky.step import spec_of
 
     line = (
-        "grow = string(default=None)  # Reject the N neighbours of a sample that reject rejects."
+        "swell = string(default=None)  # Reject the N neighbours of a sample that reject rejects."
     )
     assert f"\n{line} None: 0; offsky: 2" in spec_of(WithToy)
-    assert "grow" not in spec_of(Options)
+    assert "swell" not in spec_of(Options)
 
 
 def test_the_documented_table_is_that_of_the_declarations() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from oracle import same_bits
 
-from offsky.kernel.contract import ERROR, MAD, MINMAX, NONE, SIGMA, Averages, Planes, Rule
+from offsky.kernel.contract import ERROR, MAD, MINMAX, NONE, SIGMA, Averages, Marks, Planes, Rule
 from offsky.kernel.twin_average import average as twin
 
 _N_THREADS = 4
@@ -111,6 +111,89 @@ def test_threads_fill_one_result_from_planes_anywhere(kernel: Any, seed: int) ->
 @pytest.mark.parametrize("seed", range(2))
 def test_as_many_exposures_as_there_may_be(kernel: Any, seed: int) -> None:
     compare(kernel, random.Random(seed), _MOST_EXPOSURES, 3)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_threads_mark_grow_and_amend_rows_of_one_result(kernel: Any, seed: int) -> None:
+    from offsky.kernel import _c, twin_grow
+
+    chance = random.Random(seed)
+    n, n_rows, nx = chance.choice((2, 3, 9, 40)), chance.randrange(1, 12), chance.randrange(1, 200)
+    inputs = planes(chance, n, n_rows * nx)
+    how = Rule(ERROR, 3.5, 2.5, chance.choice((-1, 1)), min_keep=chance.randrange(3))
+    above, offset, n_passes = (
+        chance.choice((0.0, 1.5)),
+        chance.randrange(3),
+        chance.randrange(1, 4),
+    )
+    depths = np.random.default_rng(seed).uniform(0.5, 2, (2, n))
+    given = inputs, None, None, None, depths, how, above
+    cuts = sorted({0, n_rows, *(chance.randrange(n_rows + 1) for _ in range(4))})
+    made = []
+    for average, grow in ((kernel, _c.grow), (twin, twin_grow.grow)):
+        marks = Marks.empty(n_passes, n, n_rows + offset, nx)._replace(offset=offset)
+        # Counts have a place for each thread.
+        outs = [results(inputs, n_rows * nx)._replace(marks=marks)]
+        outs += [
+            outs[0]._replace(n_rejected=np.zeros(n, "i8"), n_masked=np.zeros(n, "i8"))
+            for _ in cuts[2:]
+        ]
+
+        def first(i: int, average: Any = average, outs: Any = outs) -> None:
+            whole = inputs, None, None, None, None, depths, None, how
+            average(*whole, cuts[i] * nx, cuts[i + 1] * nx, outs[i])
+
+        def later(i: int, pass_: int, grow: Any = grow, marks: Any = marks) -> None:
+            grow(*given, pass_, cuts[i] + marks.offset, cuts[i + 1] + marks.offset, marks)
+
+        def last(i: int, average: Any = average, outs: Any = outs) -> None:
+            rows = cuts[i] + offset, cuts[i + 1] + offset
+            if average is twin:
+                numbers = None, None, None, None, depths
+                twin_grow.amend(average_by_twin, inputs, numbers, how, *rows, outs[i])
+            else:
+                whole = inputs, None, None, None, None, depths, None, how
+                _c.amend(*whole, *rows, outs[i])
+
+        with ThreadPoolExecutor(_N_THREADS) as pool:
+            list(pool.map(first, range(len(cuts) - 1)))
+            for pass_ in range(1, n_passes + 1):
+                list(pool.map(later, range(len(cuts) - 1), [pass_] * len(cuts)))
+            list(pool.map(last, range(len(cuts) - 1)))
+        total = outs[0]._replace(n_rejected=sum(each.n_rejected for each in outs))
+        made.append((marks, total))
+    (marks, got), (expected_marks, expected) = made
+    np.testing.assert_array_equal(marks.bits, expected_marks.bits)
+    for name in ("sci", "err", "dq", "n_kept", "n_rejected"):
+        assert same_bits(getattr(got, name), getattr(expected, name)), name
+
+
+def average_by_twin(
+    inputs: Planes, numbers: Any, how: Rule, first: int, last: int, out: Averages
+) -> tuple[int, int]:
+    return twin(inputs, *numbers, None, how, first, last, out)
+
+
+def test_marks_that_do_not_fit_are_refused(kernel: Any) -> None:
+    from offsky.kernel import _c
+
+    inputs = planes(random.Random(1), 3, 20)
+    how, marks = Rule(ERROR, 3, 3, -1), Marks.empty(2, 3, 4, 5)
+    for wrong in (
+        marks._replace(bits=marks.bits[:, :2].copy()),
+        marks._replace(bits=np.zeros((3, 3, 4, 2), "u8")),
+        marks._replace(bits=marks.bits.astype("u4")),
+        marks._replace(bounds=marks.bounds[:3]),
+        marks._replace(offset=1),
+        marks._replace(offset=-1),
+    ):
+        with pytest.raises(ValueError, match="marks"):
+            call(kernel, inputs, how, 0, 20, results(inputs, 20)._replace(marks=wrong))
+    for pass_, first, last in ((0, 0, 1), (3, 0, 1), (1, 3, 2), (1, 0, 5), (1, -1, 2)):
+        with pytest.raises(ValueError, match="marks"):
+            _c.grow(inputs, None, None, None, None, how, 1.5, pass_, first, last, marks)
+    with pytest.raises(ValueError, match="ERR"):
+        _c.grow(inputs._replace(err=None), None, None, None, None, how, 1.5, 1, 0, 1, marks)
 
 
 def test_samples_at_odd_bytes_are_refused(kernel: Any) -> None:

@@ -36,7 +36,8 @@ def test_the_profile_finds_outliers_and_costs_little(bench: Any, n: int, inflate
     assert told["found_in_minority"] >= 0.999
     assert told["found"] >= 0.98
     assert told["noise"] < 1.04
-    assert abs(told["clean_bias"]) <= 0.01
+    # Next to a hit, good samples go that are high: growing has its price.
+    assert abs(told["clean_bias"]) <= 0.015
     assert told["empty"] == 0
 
 

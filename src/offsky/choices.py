@@ -33,6 +33,7 @@ class FurtherChanges(TypedDict, total=False):
     sigma_lower: float | None
     sigma_upper: float | None
     err_scale: ErrScale
+    grow: float | None
     n_extremes: int
     min_keep: int
     center: Center

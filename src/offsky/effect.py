@@ -101,6 +101,13 @@ def of_reject(options: "Options", run: Run, usual: Any) -> str | None:
     return _rejects_nothing(options, run)
 
 
+def of_grow(options: "Options", run: Run, usual: Any) -> str | None:
+    """Return why `grow` has no effect; integrations of a cube do not grow."""
+    if run.n_backgrounds == 1:
+        return "there is one background"
+    return of_err_scale(options, run, usual)
+
+
 def of_n_extremes(options: "Options", run: Run, usual: Any) -> str | None:
     """Return why `n_extremes` has no effect."""
     reason = _rejects_nothing(options, run)

@@ -276,6 +276,16 @@ class Options:
         idle=effect.of_err_scale,
         offsky="measure",
     )
+    grow: float | None = option(
+        None,
+        "Reject the eight neighbours of a rejected sample too where they lie more than this many "
+        "errors above the mean of the kept ones, where `reject` is error.",
+        ("OFFGROW", "errors above which neighbours are rejected"),
+        expected="a number of errors, 0 or more, such as 1.5, or None for none",
+        valid=lambda value: value >= 0,
+        idle=effect.of_grow,
+        offsky=1.5,
+    )
     n_extremes: int = option(
         1,
         "Drop the N lowest and the N highest samples, where `reject` is minmax.",

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from itertools import pairwise
 from queue import SimpleQueue
-from typing import Any
+from threading import Event
+from typing import Any, NamedTuple
 
 from offsky.values.exposure import Scratch
 
@@ -11,6 +13,11 @@ from offsky.values.exposure import Scratch
 # being read and being averaged, large enough that a read is some hundred kB.
 BLOCK_BYTES = 24 * 2**20
 _MOST_ROWS = 256
+LEAST_GROWN = 8
+"""Rows of a block, at least, where rejection grows: twice those that the next one looks at."""
+
+# Bands look at a few rows of each other.
+_LEAST_BAND = 32
 # What aligning the reads of a block takes, of a few hundred exposures.
 _SCRATCH_MARGIN = 2**16
 # Work on so little is done before threads have begun: two of them cost a millisecond.
@@ -39,6 +46,34 @@ def block_rows(row_bytes: int, n_rows: int, n_threads: int) -> int:
     return max(1, min(affordable, even_share, _MOST_ROWS))
 
 
+class Chain(NamedTuple):
+    """Blocks that one thread works on, one after the other.
+
+    Attributes
+    ----------
+    work : callable
+        Called with (first row, last row + 1, memory for this block), which is kept while the
+        next block is worked on.
+    blocks : sequence of (int, int)
+        The blocks.
+    begin, end : int
+        The rows that they are for; those outside are looked at as well.
+    """
+
+    work: Callable[[int, int, Scratch], None]
+    blocks: Sequence[tuple[int, int]]
+    begin: int
+    end: int
+
+
+def bands_of(first_row: int, last_row: int, n_threads: int) -> list[tuple[int, int]]:
+    """Cut rows into bands: two for each thread, unless they would be low."""
+    n_rows = last_row - first_row
+    n = max(1, min(2 * n_threads, n_rows // _LEAST_BAND))
+    edges = [first_row + n_rows * i // n for i in range(n + 1)]
+    return list(pairwise(edges))
+
+
 def each_block(
     first_row: int,
     last_row: int,
@@ -49,6 +84,7 @@ def each_block(
     threads: int,
     alongside: Sequence[Callable[[], None]] = (),
     progress: Callable[[int, int], None] | None = None,
+    chains: Sequence[Chain] | None = None,
 ) -> None:
     """Work on blocks of rows, on several threads.
 
@@ -69,37 +105,51 @@ def each_block(
         Other work for the same threads, begun first.
     progress : callable or None
         Called with the number of rows just done and that of all.
+    chains : sequence of Chain, or None
+        Blocks that are worked on one after the other; None for blocks in any order.
     """
-    scratches: SimpleQueue[Scratch] = SimpleQueue()
+    if chains is None:
+        blocks = (
+            (first, min(first + height, last_row)) for first in range(first_row, last_row, height)
+        )
+        chains = [Chain(work, [block], *block) for block in blocks]
+    stopped = Event()
+    # Two for each thread: where blocks follow each other, that before is still looked at.
+    scratches: SimpleQueue[tuple[Scratch, Scratch]] = SimpleQueue()
+    size = height * row_bytes + _SCRATCH_MARGIN
     for _ in range(threads):
-        scratches.put(Scratch(height * row_bytes + _SCRATCH_MARGIN))
+        scratches.put((Scratch(size), Scratch(size)))
 
-    def work_on(first: int) -> None:
-        last = min(first + height, last_row)
-        scratch = scratches.get()
+    def work_on(chain: Chain) -> None:
+        pair = scratches.get()
         try:
-            scratch.clear()
-            work(first, last, scratch)
+            for i, (first, last) in enumerate(chain.blocks):
+                if stopped.is_set():
+                    return
+                scratch = pair[i % 2]
+                scratch.clear()
+                chain.work(first, last, scratch)
+                n_done = min(last, chain.end) - max(first, chain.begin)
+                if progress is not None and n_done > 0:
+                    progress(n_done, last_row - first_row)
         finally:
-            scratches.put(scratch)
-        if progress is not None:
-            progress(last - first, last_row - first_row)
+            scratches.put(pair)
 
     if (last_row - first_row) * row_bytes <= _TINY_BYTES:
         for task in alongside:
             task()
-        for first in range(first_row, last_row, height):
-            work_on(first)
+        for chain in chains:
+            work_on(chain)
         return
     pool = ThreadPoolExecutor(threads)
     try:
         others: list[Future[Any]] = [pool.submit(task) for task in alongside]
-        blocks = [pool.submit(work_on, first) for first in range(first_row, last_row, height)]
-        everything = [*others, *blocks]
+        everything = [*others, *(pool.submit(work_on, chain) for chain in chains)]
         wait(everything, return_when=FIRST_EXCEPTION)
         for each in everything:
             if each.done():
                 each.result()
     finally:
         # After an error, or Ctrl-C, blocks not yet begun are not begun.
+        stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)

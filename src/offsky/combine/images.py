@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offsky.arrays import Array, Float64s, Mask
-from offsky.combine.planes import average_planes
+from offsky.combine.planes import amend_planes, average_planes
+from offsky.kernel.contract import Marks
 from offsky.options import Options
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Rows
@@ -202,6 +203,7 @@ def combine_images(
     errors: bool = True,
     groups: Sequence[int] | None = None,
     room: Mapping[str, Array] | None = None,
+    marks: Marks | None = None,
 ) -> ClippedMean:
     """Average the same rows of several exposures, in the calling thread.
 
@@ -226,6 +228,8 @@ def combine_images(
         Where to put parts of the result, by the names of `ClippedMean` (shares: share0,
         share1, ...): contiguous, of their shapes and types. The others get arrays of their
         own.
+    marks : Marks or None
+        Where to mark what is rejected.
 
     Returns
     -------
@@ -234,25 +238,14 @@ def combine_images(
         ``n_samples`` count integrations of cubes too. Variances where they are to be
         propagated and every exposure that reaches these rows has them.
     """
-    rows = [image.rows for image in images]
     average = average_planes(
-        [each.sci for each in rows],
-        [each.err for each in rows] if errors else None,
-        [each.dq for each in rows],
-        dq_flips=[each.dq_flip for each in rows],
+        **_given(images, adjustments, errors=errors),
         options=options,
         weights=weights,
         depths=depths,
-        variances=[
-            _of_all_that_reach(images, [each.var_poisson for each in rows]),
-            _of_all_that_reach(images, [each.var_rnoise for each in rows]),
-        ],
-        covers=[image.covers for image in images],
-        skip=None if all(image.skip is None for image in images) else [i.skip for i in images],
-        offsets=None if adjustments is None else adjustments.offsets,
-        scales=None if adjustments is None else adjustments.scales,
         groups=groups,
         room=room,
+        marks=marks,
     )
     return replace(
         average,
@@ -261,6 +254,83 @@ def combine_images(
         n_samples=average.n_samples + sum(image.n_samples - image.n_reduced for image in images),
         n_err_estimated=average.n_err_estimated + sum(image.n_err_estimated for image in images),
     )
+
+
+def _given(
+    images: Sequence[Image], adjustments: Adjustments | None, *, errors: bool
+) -> dict[str, Any]:
+    """Return the planes of images, and what is done to them, as `average_planes` takes them."""
+    rows = [image.rows for image in images]
+    return {
+        "sci": [each.sci for each in rows],
+        "err": [each.err for each in rows] if errors else None,
+        "dq": [each.dq for each in rows],
+        "dq_flips": [each.dq_flip for each in rows],
+        "variances": [
+            _of_all_that_reach(images, [each.var_poisson for each in rows]),
+            _of_all_that_reach(images, [each.var_rnoise for each in rows]),
+        ],
+        "covers": [image.covers for image in images],
+        "skip": None
+        if all(image.skip is None for image in images)
+        else [image.skip for image in images],
+        "offsets": None if adjustments is None else adjustments.offsets,
+        "scales": None if adjustments is None else adjustments.scales,
+    }
+
+
+class Combination(NamedTuple):
+    """How rows of some exposures are combined.
+
+    Attributes
+    ----------
+    options : Options
+        How samples are rejected and combined.
+    weights : ndarray, shape (n_exposures,), or None
+        Of each exposure in the mean.
+    adjustments : Adjustments or None
+        What is done to the samples of each exposure first.
+    depths : ndarray, shape (2, n_exposures), or None
+        How exposures compare in rejection, see `offsky.combine.planes.average_planes`.
+    errors : bool
+        Whether to make ERR of the average.
+    groups : sequence of int, or None
+        The number of each exposure's group, where their shares are wanted.
+    """
+
+    options: Options
+    weights: Float64s | None = None
+    adjustments: Adjustments | None = None
+    depths: Float64s | None = None
+    errors: bool = True
+    groups: Sequence[int] | None = None
+
+    def average(self, images: Sequence[Image], **given: Any) -> ClippedMean:
+        """Average images, by `combine_images`."""
+        return combine_images(
+            images,
+            self.options,
+            weights=self.weights,
+            adjustments=self.adjustments,
+            depths=self.depths,
+            errors=self.errors,
+            groups=self.groups,
+            **given,
+        )
+
+    def amend(
+        self, average: ClippedMean, images: Sequence[Image], marks: Marks
+    ) -> tuple[NDArray[np.int64], int]:
+        """Average pixels again that growing has changed, by `amend_planes`."""
+        return amend_planes(
+            average,
+            marks,
+            **_given(images, self.adjustments, errors=self.errors),
+            options=self.options,
+            weights=self.weights,
+            depths=self.depths,
+            groups=self.groups,
+        )
 
 
 def _of_each(numbers: list[int]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from offsky.arrays import Array
 from offsky.combine.rule import median_factors, rule_of
 from offsky.errors import ParameterError, shown
 from offsky.kernel import twin_average
-from offsky.kernel.contract import Averages, Planes, Rule, Shares
+from offsky.kernel.contract import Averages, Marks, Planes, Rule, Shares
 from offsky.options import Options, join_choice
 from offsky.values.average import ClippedMean
 
@@ -57,6 +58,7 @@ def average_planes(
     scales: Sequence[float] | NDArray[np.float64] | None = None,
     groups: Sequence[int] | None = None,
     room: Mapping[str, Array] | None = None,
+    marks: Marks | None = None,
 ) -> ClippedMean:
     """Average planes of one shape.
 
@@ -88,6 +90,8 @@ def average_planes(
     room : mapping of str to ndarray, or None
         Where to put parts of the result, by the names of `ClippedMean`: contiguous, of
         the planes' shape and of the result's types. The others get arrays of their own.
+    marks : Marks or None
+        Where to mark what rejection by "error" rejects; planes are then rows of images.
     """
     if options.errors == "none":
         variances = (None, None)
@@ -102,10 +106,6 @@ def average_planes(
         return own.reshape(-1)
 
     real = np.float64 if wide else np.float32
-    planes = Planes(
-        [_flat(plane) for plane in sci],
-        *(_flat_planes(kind) for kind in (err, dq, *variances, covers, skip)),
-    )
     poisson, rnoise = variances
     n_rejected, n_masked = np.zeros((2, n), dtype=np.int64)
     out = Averages(
@@ -119,15 +119,9 @@ def average_planes(
         n_masked,
     )
     shares = _shares(groups, lambda g: place(f"share{g}", real))
-    if shares is not None:
-        out = out._replace(shares=shares)
-    rule = rule_of(options)
-    numbers = (
-        None if dq_flips is None else np.array(dq_flips, dtype=np.uint32),
-        _numbers("offsets", offsets, n),
-        _numbers("scales", scales, n),
-        _chosen_weights(options, weights, n),
-        None if depths is None else np.ascontiguousarray(depths, dtype=np.float64),
+    out = out._replace(shares=shares, marks=marks)
+    planes, numbers, rule = _given(
+        sci, err, dq, options, dq_flips, weights, depths, variances, covers, skip, offsets, scales
     )
     method = METHODS[options.combine]
 
@@ -141,7 +135,9 @@ def average_planes(
         chunk = n_pixels
         parts = [work(0)]
     else:
-        chunk = _CHUNK
+        # No two threads may mark the same row.
+        row = 1 if marks is None else marks.shape[1]
+        chunk = max(1, _CHUNK // row) * row
         with ThreadPoolExecutor(threads) as pool:
             parts = list(pool.map(work, range(0, n_pixels, chunk)))
     for own, _, _ in parts:
@@ -160,6 +156,106 @@ def average_planes(
         n_masked,
         shares=() if shares is None else tuple(plane.reshape(shape) for plane in shares.planes),
     )
+
+
+def amend_planes(
+    average: ClippedMean,
+    marks: Marks,
+    sci: Sequence[Array],
+    err: Sequence[Array | None] | None,
+    dq: Sequence[Array | None] | None,
+    *,
+    options: Options,
+    dq_flips: Sequence[int] | None = None,
+    weights: NDArray[np.float64] | None = None,
+    depths: NDArray[np.float64] | None = None,
+    variances: Sequence[Sequence[Array | None] | None] = (None, None),
+    covers: Sequence[Array | None] | None = None,
+    skip: Sequence[Array | None] | None = None,
+    offsets: Sequence[float] | NDArray[np.float64] | None = None,
+    scales: Sequence[float] | NDArray[np.float64] | None = None,
+    groups: Sequence[int] | None = None,
+) -> tuple[NDArray[np.int64], int]:
+    """Average those pixels again from which growing took a sample, in place.
+
+    Parameters
+    ----------
+    average : ClippedMean
+        What `average_planes` made of these planes; its counts stay.
+    marks : Marks
+        What is rejected; row ``marks.offset`` is the first of these planes.
+
+    Returns
+    -------
+    n_rejected : ndarray of int64, shape (n_exposures,)
+        Samples that growing rejected.
+    n_err_estimated : int
+        Pixels more at which the ERR of a kept sample is estimated.
+
+    Notes
+    -----
+    The other parameters are those of `average_planes`.
+    """
+    planes, numbers, rule = _given(
+        sci, err, dq, options, dq_flips, weights, depths, variances, covers, skip, offsets, scales
+    )
+    n_rejected = np.zeros(len(sci), dtype=np.int64)
+    whole = {name: getattr(average, name) for name in _REALS_AND_FLAGS}
+    flats: dict[str, Any] = {
+        name: None if each is None else each.reshape(-1) for name, each in whole.items()
+    }
+    out = Averages(
+        **flats,
+        n_rejected=n_rejected,
+        marks=marks,
+    )
+    if groups is not None:
+        shares = [share.reshape(-1) for share in average.shares]
+        out = out._replace(shares=Shares(np.array(groups, dtype=np.int32), shares))
+    rows = marks.offset, marks.offset + len(average.n_kept)
+    if kernel.amend is not None and options.combine in ("mean", "median"):
+        factors = median_factors(len(sci)) if options.combine == "median" else None
+        amend: Callable[..., int] = kernel.amend
+        return n_rejected, amend(planes, *numbers, factors, rule, *rows, out)
+    from offsky.kernel import twin_grow
+
+    method = METHODS[options.combine]
+    return n_rejected, twin_grow.amend(method, planes, numbers, rule, *rows, out)
+
+
+_REALS_AND_FLAGS = ("sci", "err", "dq", "n_kept", "var_poisson", "var_rnoise")
+
+
+def _given(
+    sci: Sequence[Array],
+    err: Sequence[Array | None] | None,
+    dq: Sequence[Array | None] | None,
+    options: Options,
+    dq_flips: Sequence[int] | None,
+    weights: NDArray[np.float64] | None,
+    depths: NDArray[np.float64] | None,
+    variances: Sequence[Sequence[Array | None] | None],
+    covers: Sequence[Array | None] | None,
+    skip: Sequence[Array | None] | None,
+    offsets: Sequence[float] | NDArray[np.float64] | None,
+    scales: Sequence[float] | NDArray[np.float64] | None,
+) -> tuple[Planes, Numbers, Rule]:
+    """Return what a method is given: planes, numbers of the exposures, and the rule."""
+    n = len(sci)
+    if options.errors == "none":
+        variances = (None, None)
+    planes = Planes(
+        [flat(plane) for plane in sci],
+        *(flat_planes(kind) for kind in (err, dq, *variances, covers, skip)),
+    )
+    numbers = (
+        None if dq_flips is None else np.array(dq_flips, dtype=np.uint32),
+        _numbers("offsets", offsets, n),
+        _numbers("scales", scales, n),
+        _chosen_weights(options, weights, n),
+        None if depths is None else np.ascontiguousarray(depths, dtype=np.float64),
+    )
+    return planes, numbers, rule_of(options)
 
 
 def _shares(groups: Sequence[int] | None, place: Callable[[int], Array]) -> Shares | None:
@@ -276,15 +372,15 @@ def _engine() -> Callable[..., tuple[int, int]]:
     return twin_average.average
 
 
-def _flat(plane: Array) -> Array:
+def flat(plane: Array) -> Array:
     """Return a plane as the kernel takes it: flat, contiguous, aligned."""
     if not (plane.flags.c_contiguous and plane.flags.aligned):
         plane = np.require(plane, requirements=["C", "A"])
     return plane.reshape(-1)
 
 
-def _flat_planes(planes: Sequence[Array | None] | None) -> list[Array | None] | None:
+def flat_planes(planes: Sequence[Array | None] | None) -> list[Array | None] | None:
     """Flatten every plane that is present; keep None for the others."""
     if planes is None:
         return None
-    return [None if plane is None else _flat(plane) for plane in planes]
+    return [None if plane is None else flat(plane) for plane in planes]

@@ -46,6 +46,12 @@ def rule_of(options: Options) -> Rule:
     )
 
 
+def grows(options: Options, n_exposures: int) -> bool:
+    """Tell whether rejection grows to neighbours."""
+    rejects = options.reject == "error" and options.maxiters != 0
+    return options.grow is not None and rejects and n_exposures > 1
+
+
 @cache
 def median_factors(n: int) -> NDArray[np.float64]:
     """Return the error of the median of 0 to n Gaussian samples over that of their mean.

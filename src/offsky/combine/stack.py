@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from offsky.arrays import DO_NOT_USE, Array, as_flags, as_samples
+from offsky.combine.blocks import bands_of
+from offsky.combine.images import Combination, Image
 from offsky.combine.planes import MOST_EXPOSURES, average_planes, count_threads
+from offsky.combine.rule import grows
 from offsky.errors import ParameterError
 from offsky.given import Given, plain_numbers, take_apart
 from offsky.options import Options, as_options
 from offsky.units import relation
 from offsky.values.average import ClippedMean
+from offsky.values.exposure import Rows
+
+if TYPE_CHECKING:
+    from offsky.combine.grow import Piece
+    from offsky.kernel.contract import Marks
 
 
 def clipped_mean(
@@ -94,19 +103,120 @@ def clipped_mean(
             f"sci of shape {stack.shape}: the first axis holds the exposures, "
             f"1 to {MOST_EXPOSURES}; put them there"
         )
-    average = average_planes(
-        list(stack),
-        None if errors is None else list(errors),
-        None if flags is None else list(flags),
-        options=options,
-        threads=count_threads(threads),
-        weights=None
-        if weights is None
-        else plain_numbers("weights", weights).astype(np.float64, copy=False),
-        depths=_depths(stack, errors, flags, options),
-        variances=[None if var is None else list(var) for var in variances],
-    )
+    depths, n_threads = _depths(stack, errors, flags, options), count_threads(threads)
+    numbers = None
+    if weights is not None:
+        numbers = plain_numbers("weights", weights).astype(np.float64, copy=False)
+    if errors is not None and stack.size and grows(options, len(stack)):
+        combination = Combination(options, numbers, depths=depths)
+        average = _grown([stack, errors, flags, *variances], combination, n_threads)
+    else:
+        lists = [None if each is None else list(each) for each in (errors, flags, *variances)]
+        average = average_planes(
+            list(stack),
+            *lists[:2],
+            variances=lists[2:],
+            options=options,
+            threads=n_threads,
+            weights=numbers,
+            depths=depths,
+        )
     return average if unit is None else replace(average, unit=unit)
+
+
+def _grown(planes: list[Array | None], combination: Combination, threads: int) -> ClippedMean:
+    """Average images, those of the last two axes, with rejection that grows.
+
+    `planes` are SCI, ERR, DQ, VAR_POISSON and VAR_RNOISE.
+    """
+    stack = planes[0]
+    assert stack is not None
+    n, shape = len(stack), stack.shape[1:]
+    size = (1, *shape)[-2:] if shape else (1, 1)
+    images = [None if each is None else each.reshape(n, -1, *size) for each in planes]
+    n_images = stack[0].size // (size[0] * size[1])
+    names: list[tuple[str, type]] = [("sci", np.float32), ("n_kept", np.uint16)]
+    for name, dtype, plane in zip(_NAMES, _DTYPES, planes[1:], strict=True):
+        if plane is not None and (combination.options.errors != "none" or name[:3] != "var"):
+            names.append((name, dtype))
+    room = {name: np.empty((n_images, *size), dtype=dtype) for name, dtype in names}
+
+    def work(job: tuple[int, int, int]) -> tuple[list[ClippedMean], list[Piece]]:
+        k, begin, end = job
+        own = [None if each is None else each[:, k] for each in images]
+        return _grow_rows(own, combination, begin, end, {n: plane[k] for n, plane in room.items()})
+
+    jobs = [(k, *band) for k in range(n_images) for band in bands_of(0, size[0], threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        made = list(pool.map(work, jobs))
+    blocks = [block for own, _ in made for block in own]
+    pieces = [piece for _, own in made for piece in own]
+    n_estimated = sum(each.n_err_estimated for each in blocks)
+    whole = {name: plane.reshape(shape) for name, plane in room.items()}
+    return ClippedMean(
+        whole["sci"],
+        whole.get("err"),
+        whole.get("dq"),
+        whole["n_kept"],
+        _sum([each.n_rejected for each in blocks] + [piece.n_grown for piece in pieces]),
+        n_estimated + sum(piece.n_err_estimated for piece in pieces),
+        whole.get("var_poisson"),
+        whole.get("var_rnoise"),
+        sum(each.n_samples for each in blocks),
+        _sum([each.n_masked for each in blocks]),
+    )
+
+
+def _sum(counts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    total: NDArray[np.int64] = np.sum(counts, axis=0)
+    return total
+
+
+_NAMES = ("err", "dq", "var_poisson", "var_rnoise")
+_DTYPES = (np.float32, np.uint32, np.float32, np.float32)
+
+
+def _grow_rows(
+    planes: list[Array | None],
+    combination: Combination,
+    begin: int,
+    end: int,
+    room: dict[str, Array],
+) -> tuple[list[ClippedMean], list[Piece]]:
+    """Average rows [begin, end) of some images into their room; return what to count."""
+    from offsky.combine.grow import MARGIN, PASSES, Grower
+
+    sci = planes[0]
+    assert sci is not None
+    ny, nx = sci.shape[1:]
+    grower = Grower(combination, (ny, nx), begin, end)
+    counted, pieces = [], []
+    first, last = max(0, begin - PASSES), min(ny, end + PASSES)
+
+    def rows(a: int, b: int) -> list[Image]:
+        parts = [[None] * len(sci) if each is None else list(each[:, a:b]) for each in planes]
+        return [
+            Image(Rows(sci, err, dq, var_poisson=poisson, var_rnoise=rnoise))
+            for sci, err, dq, poisson, rnoise in zip(*parts, strict=True)
+        ]
+
+    for a, b in ((first, begin), (begin, end), (end, last)):
+        if a == b:
+            continue
+        images, tail = rows(a, b), rows(max(first, a - MARGIN), a) if a > first else []
+
+        def average(marks: Marks, images: list[Image] = images, a: int = a, b: int = b) -> Any:
+            if a != begin:
+                return combination.average(images, marks=marks)
+            own = {name: plane[a:b] for name, plane in room.items()}
+            counted.append(combination.average(images, room=own, marks=marks))
+            return counted[-1]
+
+        pieces += grower.push(a, b, images, tail, average)
+    for piece in pieces:
+        for name, plane in room.items():
+            plane[piece.first : piece.last] = getattr(piece.average, name)
+    return counted, pieces
 
 
 def _depths(

@@ -134,6 +134,35 @@ class Assembly:
             # One block without them, and the average has none.
             self._has_variances &= average.var_poisson is not None
 
+    def amend(
+        self,
+        first: int,
+        average: ClippedMean,
+        n_rejected: NDArray[np.int64],
+        n_err_estimated: int,
+    ) -> None:
+        """Take rows from `first` on that were averaged again once they were counted.
+
+        Parameters
+        ----------
+        first : int
+            The first of the rows.
+        average : ClippedMean
+            The rows; its counts are not looked at.
+        n_rejected : ndarray of int64, shape (n_exposures,)
+            How many samples more are rejected.
+        n_err_estimated : int
+            Pixels more at which the ERR of a kept sample was estimated.
+        """
+        shares = {f"share{g}": share for g, share in enumerate(average.shares)}
+        for name, plane in self._planes.items():
+            part = shares[name] if name in shares else getattr(average, name)
+            if part is not None:
+                plane[first : first + len(part)] = part
+        with self._lock:
+            self._n_rejected += n_rejected
+            self._n_err_estimated += n_err_estimated
+
     def finish(self) -> Finished:
         """Return the average with its sums."""
         sci, average = self._planes["sci"], None

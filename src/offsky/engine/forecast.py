@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from offsky.combine.blocks import block_rows
+from offsky.combine.blocks import LEAST_GROWN, block_rows
+from offsky.combine.rule import grows
 from offsky.engine.passes import Facts, Pass, Recipe
 from offsky.io.imprinted import imprints_of
 from offsky.measure.pairs import block_grid
@@ -31,6 +32,8 @@ _PRODUCT_ROW_BYTES, _PRODUCT_ERROR_BYTES = 16, 32
 # What adding the errors of imprints takes beside, by pixel: coefficients, variances and sums in
 # float64, ERR and variances of the result; and of a whole average that is saved.
 _IMPRINT_ROW_BYTES, _IMPRINT_SAVE_BYTES = 96, 12
+# Bounds of a pixel's mean and ERR, beside the marks of its samples.
+_MARK_BYTES = 16
 # Reads of fewer rows than this are many and small.
 _COMFORTABLE_ROWS = 16
 # Open files that products are written to in one pass, at most.
@@ -109,22 +112,28 @@ def forecast(
     """
     fixed = PROCESS_BYTES + open_bytes + _mask_bytes(pass_, options)
     costs = sorted((_recipe_bytes(recipe, options) for recipe in pass_.recipes), reverse=True)
-    fixed += _once_bytes(pass_, threads)
     row_bytes = _row_bytes(pass_, options)
+    fixed += _once_bytes(pass_, threads)
     n_rows = pass_.last_row - pass_.first_row
     height = block_rows(row_bytes, n_rows, threads)
     n_recipes = min(len(costs), max(1, _most_recipes(pass_)))
+    # Memory of a row of the blocks of all threads, and the lowest block that there can be.
+    rows_bytes, least = threads * row_bytes, 1
+    if any(grows(options, len(recipe.members)) for recipe in pass_.recipes):
+        # A block is kept while the next one is worked on.
+        rows_bytes, least = 2 * rows_bytes, LEAST_GROWN
+        height = max(height, least)
     if memory_bytes is not None:
         # First lower blocks, down to a comfortable height; then fewer averages in a pass;
         # then single rows.
         spare = memory_bytes - fixed
         low = min(height, _COMFORTABLE_ROWS)
-        height = max(low, min(height, (spare - sum(costs[:n_recipes])) // (threads * row_bytes)))
-        while n_recipes > 1 and sum(costs[:n_recipes]) + height * threads * row_bytes > spare:
+        height = max(low, min(height, (spare - sum(costs[:n_recipes])) // rows_bytes))
+        while n_recipes > 1 and sum(costs[:n_recipes]) + height * rows_bytes > spare:
             n_recipes -= 1
-        most = (spare - sum(costs[:n_recipes])) // (threads * row_bytes)
-        height = max(1, min(height, most))
-    run_bytes = sum(costs[:n_recipes]) + height * threads * row_bytes
+        most = (spare - sum(costs[:n_recipes])) // rows_bytes
+        height = max(least, min(height, most))
+    run_bytes = sum(costs[:n_recipes]) + height * rows_bytes
     peak = fixed + max(run_bytes, look_bytes(pass_, options))
     return Forecast(peak, height, n_recipes, row_bytes)
 
@@ -215,6 +224,10 @@ def _row_bytes(pass_: Pass, options: Options) -> int:
         imprint += max(d.target.row_bytes for d in changes if d.target is not None)
     if propagates and (imprint or _n_groups(pass_)):
         imprint += widest * (4 * _n_groups(pass_) + _IMPRINT_ROW_BYTES)
+    if any(grows(options, len(recipe.members)) for recipe in pass_.recipes):
+        # Bits of one average: rejection and two passes.
+        most = max(len(recipe.members) for recipe in pass_.recipes)
+        n_bytes += widest * (most // 2 + 1 + _MARK_BYTES)
     return n_bytes + widest * _AVERAGE_ROW_BYTES + product + imprint
 
 

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from offsky.combine.whole import Finished, freeze
+from offsky.engine.averaging import Averaging
 from offsky.engine.fitting import fitted
 from offsky.engine.forecast import (
     EXPOSURE_BYTES,
@@ -20,7 +21,7 @@ from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.engine.passes import Demand, Member, Pass, arrange
 from offsky.engine.prepared import Opened, Prepared
 from offsky.engine.product import Making, watch_members
-from offsky.engine.run import Averaging, PassRun
+from offsky.engine.run import PassRun
 from offsky.errors import ParameterError
 from offsky.options import Options
 from offsky.selection.choose import check_target, choose_backgrounds

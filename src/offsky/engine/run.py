@@ -1,20 +1,20 @@
 """Run a pass: rows of all exposures once, averages of them, products of these."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock, local
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from offsky.arrays import Array
 from offsky.combine.blocks import each_block
-from offsky.combine.images import Image, absent_image, combine_images, make_image
-from offsky.combine.whole import Assembly, Finished
+from offsky.combine.images import Image, absent_image, make_image
+from offsky.engine.averaging import Averaging
 from offsky.engine.framing import cut_of
 from offsky.engine.order import Progress
-from offsky.engine.passes import Member, Pass, Recipe
-from offsky.engine.prepared import Opened, Prepared
+from offsky.engine.passes import Member, Pass
+from offsky.engine.prepared import Opened
 from offsky.engine.product import Making
 from offsky.options import Options
 from offsky.values.average import ClippedMean
@@ -23,104 +23,7 @@ from offsky.values.mask import PackedMask
 from offsky.values.window import Window
 
 if TYPE_CHECKING:
-    from offsky.measure.members import Members
-
-
-class Averaging:
-    """One average that a pass makes.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What it is made of.
-    prepared : Prepared
-        What it needs beside rows.
-    products : sequence of Making
-        The products that are written while it is made.
-    options : Options
-        How it is made.
-    has_variances : bool
-        Whether all of its exposures have VAR_POISSON and VAR_RNOISE.
-    members : Members or None
-        Where to gather what rows of the backgrounds show; None where nobody observes.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        prepared: Prepared,
-        products: Sequence[Making],
-        options: Options,
-        *,
-        has_variances: bool,
-        members: "Members | None" = None,
-    ) -> None:
-        propagates = options.errors == "propagate"
-        kept = recipe.kept(propagates=propagates)
-        self.recipe = recipe
-        self.prepared = prepared
-        self.products = products
-        self.members = members
-        self.error = prepared.error
-        self.errors = options.uses_errors or (kept.errors and kept.whole)
-        self.variances = propagates and has_variances
-        shape = recipe.frame.ny, recipe.frame.nx
-        self._groups = recipe.groups if kept.n_shares else None
-        self._assembly = Assembly(shape, len(recipe.members), kept)
-        self._options = options
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether somebody still waits for it."""
-        if self.error is not None:
-            return False
-        return self.recipe.is_whole or any(product.error is None for product in self.products)
-
-    def average(
-        self, first: int, last: int, images: Sequence[Image], scratch: Scratch
-    ) -> ClippedMean:
-        """Average rows [first, last) of the frame, and count them."""
-        room = self._assembly.room(
-            first, last, scratch, errors=self.errors, variances=self.variances
-        )
-        average = combine_images(
-            images if self.variances else [_without_variances(image) for image in images],
-            self._options,
-            weights=self.prepared.weights,
-            adjustments=self.prepared.adjustments,
-            depths=None if self.prepared.depths is None else self.prepared.depths.numbers,
-            errors=self.errors,
-            groups=self._groups,
-            room=room,
-        )
-        self._assembly.add(average)
-        return average
-
-    def flags_if_kept(self, images: Sequence[Image]) -> Array | None:
-        """Return the flags of the average of some rows, if only those of kept samples counted."""
-        if self._options.dq != "or":
-            return None
-        average = combine_images(
-            [_without_variances(image) for image in images],
-            self._options.changed(dq="kept", bad_fraction=None),
-            weights=self.prepared.weights,
-            adjustments=self.prepared.adjustments,
-            errors=self._options.uses_errors,
-        )
-        return average.dq
-
-    def finish(self) -> Finished:
-        """Return the average; all of its rows are made."""
-        depths, finished = self.prepared.depths, self._assembly.finish()
-        if depths is None or not depths.is_measured:
-            return finished
-        return replace(finished, err_ratios=tuple(map(float, depths.ratios)))
-
-
-def _without_variances(image: Image) -> Image:
-    if image.rows.var_poisson is None and image.rows.var_rnoise is None:
-        return image
-    return image._replace(rows=image.rows._replace(var_poisson=None, var_rnoise=None))
+    from offsky.engine.band import Band
 
 
 class _Own(local):
@@ -196,6 +99,17 @@ class PassRun:
             members = (m for each in self.averagings for m in each.recipe.members)
             self.err_counts.update({member.facts.key: ErrCount() for member in members})
         alongside = [product.copy_rest for each in self.averagings for product in each.products]
+        bands = None
+        if any(averaging.grows for averaging in self.averagings):
+            from offsky.engine.band import chains
+
+            bands = chains(
+                self.pass_.first_row,
+                self.pass_.last_row,
+                height,
+                threads,
+                lambda band: partial(self.work, band=band),
+            )
         each_block(
             self.pass_.first_row,
             self.pass_.last_row,
@@ -205,17 +119,23 @@ class PassRun:
             threads=threads,
             alongside=alongside,
             progress=progress,
+            chains=bands,
         )
 
-    def work(self, first: int, last: int, scratch: Scratch) -> None:
-        """Work on rows [first, last) of the detector."""
-        block = _Block(self, first, last, scratch)
+    def work(self, first: int, last: int, scratch: Scratch, band: "Band | None" = None) -> None:
+        """Work on rows [first, last) of the detector; `band` is there if rejection grows."""
+        block = _Block(self, first, last, scratch, band)
         for averaging in self.averagings:
             if averaging.is_alive:
                 try:
-                    block.make(averaging)
+                    if band is not None and averaging.grows:
+                        block.make_grown(averaging, band)
+                    elif band is None or band.holds(first, last):
+                        block.make(averaging)
                 except Exception as error:
                     averaging.error = averaging.error or error
+        if band is not None:
+            block.leave(band)
 
 
 _Place = tuple[Hashable, Window, int]
@@ -225,7 +145,9 @@ _Place = tuple[Hashable, Window, int]
 class _Block:
     """Rows [first, last) of the detector, of every exposure that has some of them."""
 
-    def __init__(self, run: PassRun, first: int, last: int, scratch: Scratch) -> None:
+    def __init__(
+        self, run: PassRun, first: int, last: int, scratch: Scratch, band: "Band | None" = None
+    ) -> None:
         self._run = run
         self._first = first
         self._last = last
@@ -246,7 +168,7 @@ class _Block:
                     memory = _own.cube
                     memory.clear()
                 rows = exposure.read_rows(*span, memory, run.wanted)
-                if key in run.err_counts:
+                if key in run.err_counts and (band is None or band.holds(first, last)):
                     run.err_counts[key].see(span[0], rows)
                 if is_cube:
                     self._reduce(key, rows)
@@ -274,10 +196,41 @@ class _Block:
 
     def make(self, averaging: Averaging) -> None:
         """Make these rows of one average, and of its products."""
-        frame = averaging.recipe.frame
-        frame_rows = self._rows_of(frame)
-        if frame_rows is None:
+        rows = self._rows_of(averaging.recipe.frame)
+        if rows is None:
             return
+        images = [image for _, image in self._images_of(averaging, rows)]
+        _own.average.clear()
+        average = averaging.average(*rows, images, _own.average)
+        averaging.see(*rows, images, average.dq)
+        self._subtract(averaging, *rows, average)
+
+    def make_grown(self, averaging: Averaging, band: "Band") -> None:
+        """Make the rows of one average that are settled now, and of its products."""
+        rows = self._rows_of(averaging.recipe.frame)
+        if rows is None:
+            return
+        images = self._images_of(averaging, rows)
+        counts = band.holds(self._first, self._last)
+        _own.average.clear()
+        for piece in band.push(averaging, rows, images, _own.average, counts=counts):
+            if averaging.members is not None:
+                averaging.see(piece.first, piece.last, piece.kept(), piece.average.dq)
+            self._subtract(averaging, piece.first, piece.last, piece.average, band)
+
+    def leave(self, band: "Band") -> None:
+        """Leave the last rows for the next block."""
+        targets = {p.target_key for each in self._run.averagings for p in each.products}
+        rows = {
+            key: (self._spans[key][0], rows) for key, rows in self._rows.items() if key in targets
+        }
+        band.keep(self._images, rows)
+
+    def _images_of(
+        self, averaging: Averaging, frame_rows: tuple[int, int]
+    ) -> list[tuple[_Place, Image]]:
+        """Return the images of an average's exposures, by their places."""
+        frame = averaging.recipe.frame
         images = []
         for member, mask in zip(averaging.recipe.members, averaging.prepared.masks, strict=True):
             key = member.facts.key
@@ -287,18 +240,28 @@ class _Block:
             if place not in self._images:
                 rows = self._rows.get(key)
                 self._images[place] = self._image(member, averaging, frame_rows, mask, rows)
-            images.append(self._images[place])
-        _own.average.clear()
-        average = averaging.average(*frame_rows, images, _own.average)
-        if averaging.members is not None:
-            averaging.members.see(*frame_rows, images, average.dq, averaging.flags_if_kept)
+            images.append((place, self._images[place]))
+        return images
+
+    def _subtract(
+        self,
+        averaging: Averaging,
+        first: int,
+        last: int,
+        average: ClippedMean,
+        band: "Band | None" = None,
+    ) -> None:
+        """Subtract rows of an average from the targets of its products."""
         for product in averaging.products:
             failure = self._run.broken.get(product.target_key)
             if failure is not None:
                 # A writer would read these rows once more.
                 product.error = product.error or failure
                 continue
-            product.subtract(*frame_rows, average, self._target_rows(product, *frame_rows))
+            rows = self._target_rows(product, first, last)
+            if rows is None and band is not None:
+                rows = band.target_rows(product.target_key, first, last)
+            product.subtract(first, last, average, rows)
 
     def _image(
         self,

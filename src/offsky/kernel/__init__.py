@@ -1,8 +1,8 @@
 """The averages and their subtraction in C, where offsky was installed with a compiler."""
 
 try:
-    from offsky.kernel._c import average, subtract
+    from offsky.kernel._c import amend, average, grow, subtract
 except ImportError:
-    average = subtract = None  # type: ignore[assignment]
+    amend = average = grow = subtract = None  # type: ignore[assignment]
 
-__all__ = ["average", "subtract"]
+__all__ = ["amend", "average", "grow", "subtract"]

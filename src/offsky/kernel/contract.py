@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from offsky.arrays import Array
+from offsky.arrays import Array, Mask
 
 # How outliers are told, and how flags are combined: the numbers that the kernel knows.
 NONE, SIGMA, ERROR, MAD, MINMAX = range(5)
@@ -67,12 +67,51 @@ class Shares(NamedTuple):
     planes: Sequence[Array]
 
 
+class Marks(NamedTuple):
+    """Which samples are rejected, in some rows, for rejection that grows to neighbours.
+
+    Attributes
+    ----------
+    bits : ndarray of uint64, shape (1 + n_passes, n_exposures, n_rows, n_words)
+        Bit b of word w is 1 where a pass rejected the sample of pixel 64 w + b: pass 0 is
+        rejection by the others of a pixel, the passes from 1 are growing. Cleared by the caller.
+    bounds : ndarray of float32, shape (4, n_rows, nx)
+        Bounds from below of the mean of a pixel's kept samples and of its typical ERR, and
+        such from above; both before growing.
+    offset : int
+        The row of these that row 0 of the planes is.
+    """
+
+    bits: NDArray[np.uint64]
+    bounds: NDArray[np.float32]
+    offset: int = 0
+
+    @classmethod
+    def empty(cls, n_passes: int, n: int, n_rows: int, nx: int) -> "Marks":
+        """Return marks that reject nothing."""
+        bits = np.zeros((1 + n_passes, n, n_rows, -(-nx // 64)), dtype=np.uint64)
+        return cls(bits, np.empty((4, n_rows, nx), dtype=np.float32))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_rows, nx)."""
+        return self.bounds.shape[1], self.bounds.shape[2]
+
+    def rejected(self, first: int, last: int) -> Mask:
+        """Tell which samples of rows [first, last) are rejected, (n_exposures, n_rows, nx)."""
+        words = np.bitwise_or.reduce(self.bits[:, :, first:last], axis=0)
+        octets = words.astype("<u8", copy=False).view(np.uint8)
+        nx = self.shape[1]
+        return np.unpackbits(octets, axis=-1, count=nx, bitorder="little").view(np.bool_)
+
+
 class Averages(NamedTuple):
     """Where results go: flat planes, filled in the range asked for.
 
     `n_rejected` and `n_masked` have one number an exposure and are added to: finite
     samples that were rejected, and that were skipped. None is left out; all reals are of
     one type. ``err``, ``dq`` and variances are left alone where the input has none.
+    `marks` is there where rejection grows: the planes are whole rows of them.
     """
 
     sci: Array
@@ -84,6 +123,7 @@ class Averages(NamedTuple):
     var_rnoise: Array | None = None
     n_masked: NDArray[np.int64] | None = None
     shares: Shares | None = None
+    marks: Marks | None = None
 
 
 class TargetRows(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offsky.arrays import DO_NOT_USE, Array, Float64s, Mask
-from offsky.kernel.contract import ALL, KEPT, OR, Averages, Planes, Rule
+from offsky.kernel.contract import ALL, KEPT, OR, Averages, Marks, Planes, Rule
 from offsky.kernel.twin_reject import kept_samples, median_of
 
 
@@ -64,23 +64,26 @@ def average(
         Finite samples that were not skipped, whether kept or not.
     """
     window = slice(first, last)
-    samples = _samples(planes, offsets, scales, window)
-    skipped = _masks(planes.skip, samples.shape, window, missing=False)
+    samples = samples_of(planes, offsets, scales, window)
+    skipped = masks_of(planes.skip, samples.shape, window, missing=False)
     if out.n_masked is not None:
         out.n_masked[:] += (np.isfinite(samples) & skipped).sum(axis=1)
     samples[skipped] = np.nan
     n_samples = int(np.isfinite(samples).sum())
-    flags = _flags(planes, dq_flip, window)
+    flags = flags_of(planes, dq_flip, window)
     if rule.flags != OR and flags is not None:
         samples[(flags & np.uint32(rule.bad_bits)) != 0] = np.nan
-    errors = _reals(planes.err, samples.shape, window, _factors(scales, abs))
+    errors = reals_of(planes.err, samples.shape, window, factors_of(scales, abs))
     kept = kept_samples(samples, errors, rule, depths)
-    out.n_rejected[:] += (np.isfinite(samples) & ~kept).sum(axis=1)
+    rejected = np.isfinite(samples) & ~kept
+    out.n_rejected[:] += rejected.sum(axis=1)
+    if out.marks is not None:
+        _mark(out.marks, rejected, first)
     n_kept = kept.sum(axis=0)
     out.n_kept[window] = n_kept
     if flags is not None and out.dq is not None:
         out.dq[window] = _combined_flags(
-            flags, kept, _masks(planes.covers, samples.shape, window, missing=True), rule
+            flags, kept, masks_of(planes.covers, samples.shape, window, missing=True), rule
         )
 
     weight = np.ones(len(samples)) if weights is None else weights
@@ -113,11 +116,22 @@ def average(
             (planes.var_poisson, out.var_poisson),
             (planes.var_rnoise, out.var_rnoise),
         ):
-            factors = _factors(scales, lambda scale: scale**2)
-            variances = _reals(kind, samples.shape, window, factors)
+            factors = factors_of(scales, lambda scale: scale**2)
+            variances = reals_of(kind, samples.shape, window, factors)
             if result is not None and variances is not None:
                 result[window] = _variance(variances, kept, weights, weight)[0] * factor * factor
     return n_estimated, n_samples
+
+
+def _mark(marks: Marks, rejected: Mask, first: int) -> None:
+    """Mark what is rejected of pixels from `first` on; the bounds bound nothing here."""
+    nx = marks.shape[1]
+    exposure, pixel = np.nonzero(rejected)
+    row, column = np.divmod(pixel + first, nx)
+    bit = np.uint64(1) << (column % 64).astype(np.uint64)
+    np.bitwise_or.at(marks.bits[0], (exposure, row + marks.offset, column // 64), bit)
+    own = slice(marks.offset * nx + first, marks.offset * nx + first + rejected.shape[1])
+    marks.bounds.reshape(4, -1)[:, own] = np.array([[-np.inf], [0.0], [np.inf], [np.inf]])
 
 
 def _variance(
@@ -158,7 +172,7 @@ def _combined_flags(flags: Array, kept: Mask, covering: Mask, rule: Rule) -> Arr
     return combined
 
 
-def _samples(
+def samples_of(
     planes: Planes, offsets: Float64s | None, scales: Float64s | None, window: slice
 ) -> Float64s:
     """Return SCI as one array, scaled and moved; NaN what is not finite."""
@@ -172,7 +186,7 @@ def _samples(
     return samples
 
 
-def _factors(scales: Float64s | None, of: Callable[[float], float]) -> list[float] | None:
+def factors_of(scales: Float64s | None, of: Callable[[float], float]) -> list[float] | None:
     """Return what a factor on SCI does to the images of errors."""
     return None if scales is None else [of(float(scale)) for scale in scales]
 
@@ -193,7 +207,7 @@ def _in_type(value: float, array: Array) -> Array:
         return np.full((), value, dtype=array.dtype.newbyteorder("="))
 
 
-def _reals(
+def reals_of(
     planes: Sequence[Array | None] | None,
     shape: tuple[int, ...],
     window: slice,
@@ -210,7 +224,7 @@ def _reals(
     return values
 
 
-def _flags(
+def flags_of(
     planes: Planes, dq_flip: NDArray[np.uint32] | None, window: slice
 ) -> NDArray[np.uint32] | None:
     """Return DQ as one array, turned back; 0 what is missing."""
@@ -224,7 +238,7 @@ def _flags(
     return flags
 
 
-def _masks(
+def masks_of(
     planes: Sequence[Array | None] | None, shape: tuple[int, ...], window: slice, *, missing: bool
 ) -> Mask:
     """Return masks as one array; `missing` what is not there."""

@@ -30,6 +30,50 @@ struct average_scratch {
     struct depths depths;
 };
 
+/* Where rejection by the others tells what it rejects of a tile, which begins at `start`; the
+ * bounds are those of struct offsky_marks. */
+struct trace {
+    const struct offsky_marks *marks;
+    size_t start;
+    float least_mean[WIDTH], least_error[WIDTH], most_mean[WIDTH], most_error[WIDTH];
+};
+
+/* The last float below, or the first above, what is a rounded number. */
+enum { ULPS = 4 };
+ALWAYS_INLINE float
+lower_bound(float x)
+{
+    const float bound = x - (float)ULPS * FLT_EPSILON * fabsf(x);
+    return bound < HUGE_VALF ? bound : -HUGE_VALF;
+}
+
+ALWAYS_INLINE float
+upper_bound(float x)
+{
+    const float bound = x + (float)ULPS * FLT_EPSILON * fabsf(x);
+    return bound > -HUGE_VALF ? bound : HUGE_VALF;
+}
+
+ALWAYS_INLINE void
+mark_rejected(const struct trace *t, size_t exposure, size_t place)
+{
+    const struct offsky_marks *m = t->marks;
+    const size_t pixel = t->start + place, row = pixel / m->nx + m->offset, column = pixel % m->nx;
+    m->bits[(exposure * m->n_rows + row) * m->words + column / 64] |= UINT64_C(1) << column % 64;
+}
+
+/* Store the bounds of `count` pixels. */
+ALWAYS_INLINE void
+end_trace(const struct trace *t, size_t count)
+{
+    const size_t size = t->marks->n_rows * t->marks->nx;
+    float *to = t->marks->bounds + t->marks->offset * t->marks->nx + t->start;
+    memcpy(to, t->least_mean, count * sizeof *to);
+    memcpy(to + size, t->least_error, count * sizeof *to);
+    memcpy(to + 2 * size, t->most_mean, count * sizeof *to);
+    memcpy(to + 3 * size, t->most_error, count * sizeof *to);
+}
+
 /* How exposures compare in rejection by the others; see average.h.  Weights of one precision
  * are relative to the largest. */
 static void

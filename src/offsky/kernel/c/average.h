@@ -47,9 +47,24 @@ struct offsky_stack {
     const double *depths, *weights, *median_factors;
 };
 
+/* Which samples are rejected, in `n_rows` rows of `nx` pixels, for rejection that grows.
+ *
+ * A row of bits is `words` words; bit b of word w is pixel 64 w + b.  Pass 0 is rejection by the
+ * others of a pixel, passes 1 to `n_passes` are growing.  `bits` has for each pass, from 0, and
+ * each exposure a plane of n_rows rows: 1 where that pass rejected the sample.  `bounds` has for
+ * each pixel, as planes of n_rows x nx, bounds from below of the mean of its kept samples and of
+ * its typical ERR, and such from above; both of pass 0.  Row 0 of the planes of a call is row
+ * `offset` of these; several threads may work on different rows. */
+struct offsky_marks {
+    size_t n_passes, n_rows, nx, words, offset;
+    uint64_t *bits;
+    float *bounds;
+};
+
 /* Where results go: planes of the size of the input's, none of them overlapping another or
  * an input.  Reals are float, or double where `wide` is set.  Any but `sci` and `n_kept` may
  * be NULL; `err`, `variances` and `dq` are left alone where the stack has no such kind.
+ * Rejection by OFFSKY_ERROR sets bits of pass 0 of `marks`, which the caller has cleared.
  *
  * `n_rejected` and `n_masked` have one counter an exposure, and are added to: finite samples
  * that were rejected, and that were skipped (`n_masked` may be NULL).
@@ -70,6 +85,7 @@ struct offsky_result {
     size_t n_groups; /* 0: no shares are wanted, and `groups` and `shares` may be NULL */
     const int32_t *groups;
     void **shares;
+    const struct offsky_marks *marks;
 };
 
 /* What a call counted: pixels at which the ERR of a kept sample was estimated, and finite
@@ -90,5 +106,36 @@ struct offsky_counts offsky_average(const struct offsky_stack *stack,
                                     size_t last,
                                     const struct offsky_result *result,
                                     void *scratch);
+
+/* Bytes of scratch that offsky_grow() needs. */
+size_t offsky_grow_bytes(const struct offsky_stack *stack, const struct offsky_marks *marks);
+
+/* Grow what passes before `pass` (from 1) rejected, by one pixel: set the bits of `pass` of what
+ * lies next to it in the same exposure and more than `above` errors over the mean of the kept
+ * samples, in rows [first, last) of the marks.  Other rows of marks are read only: any cut into
+ * rows gives the same.  The stack and the rule are those of the average. */
+void offsky_grow(const struct offsky_stack *stack,
+                 const struct offsky_rule *rule,
+                 double above,
+                 size_t pass,
+                 size_t first,
+                 size_t last,
+                 const struct offsky_marks *marks,
+                 void *scratch);
+
+/* Bytes of scratch that offsky_amend() needs. */
+size_t offsky_amend_bytes(const struct offsky_stack *stack,
+                          const struct offsky_rule *rule,
+                          const struct offsky_result *result);
+
+/* Average those pixels of rows [first, last) of the marks again from which growing took a sample;
+ * the arguments are those of the average.  `n_rejected` counts what growing rejected.  Returns
+ * at how many pixels more the ERR of a kept sample was estimated. */
+int64_t offsky_amend(const struct offsky_stack *stack,
+                     const struct offsky_rule *rule,
+                     size_t first,
+                     size_t last,
+                     const struct offsky_result *result,
+                     void *scratch);
 
 #endif

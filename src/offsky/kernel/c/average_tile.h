@@ -197,8 +197,12 @@ NAME(average_tile)(const struct offsky_stack *stack,
     }
     if (how->by_rank)
         NAME(reject_extremes)(samples, n, how, result->n_rejected, s);
-    else if (how->by_error)
-        NAME(reject_by_others)(samples, errors, n, how, &s->depths, result->n_rejected);
+    else if (how->by_error && result->marks) {
+        struct trace trace = {.marks = result->marks, .start = start};
+        NAME(reject_by_others)(samples, errors, n, how, &s->depths, &trace, result->n_rejected);
+        end_trace(&trace, count);
+    } else if (how->by_error)
+        NAME(reject_by_others)(samples, errors, n, how, &s->depths, NULL, result->n_rejected);
     else if (rejects(how))
         NAME(reject_outside)(samples, n, how, result->n_rejected, s);
 

@@ -165,6 +165,8 @@ struct call {
     Py_buffer groups, *out_shares;
     void **shares;
     Py_ssize_t n_pixels, n_groups;
+    Py_buffer bits, bounds;
+    struct offsky_marks marks;
     struct offsky_stack stack;
     struct offsky_result result;
 };
@@ -179,7 +181,7 @@ release_call(struct call *c)
     Py_buffer *views[] = {
         &c->flips,   &c->offsets, &c->scales, &c->weights,  &c->factors,          &c->out_sci,
         &c->out_err, &c->out_dq,  &c->out_n,  &c->rejected, &c->out_variances[0], &c->out_variances[1],
-        &c->masked,  &c->depths,
+        &c->masked,  &c->depths,  &c->bits,   &c->bounds,
     };
     for (size_t i = 0; i < sizeof views / sizeof *views; i++)
         if (views[i]->obj)
@@ -337,9 +339,59 @@ take_shares(struct call *c, PyObject *shares, Py_ssize_t real)
     return 0;
 }
 
+/* Where marks go, in the order of offsky.kernel.contract.Marks, or None. */
+static int
+take_marks(struct call *c, PyObject *marks)
+{
+    PyObject *bits, *bounds;
+    Py_ssize_t offset;
+    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE;
+    if (marks == Py_None)
+        return 0;
+    if (!PyTuple_Check(marks)) {
+        PyErr_SetString(PyExc_TypeError, "marks: a tuple of bits, bounds and offset is expected");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(marks, "OOn:marks", &bits, &bounds, &offset) ||
+        PyObject_GetBuffer(bits, &c->bits, flags) ||
+        PyObject_GetBuffer(bounds, &c->bounds, flags))
+        return -1;
+    const Py_buffer *b = &c->bits, *m = &c->bounds;
+    if (b->ndim != 4 || b->itemsize != sizeof(uint64_t) || m->ndim != 3 ||
+        m->itemsize != sizeof(float) || b->shape[0] < 1 || b->shape[1] != c->sci.count ||
+        m->shape[0] != 4 || m->shape[2] < 1 || b->shape[2] != m->shape[1] ||
+        b->shape[3] != (m->shape[2] + 63) / 64 || offset < 0 || offset > m->shape[1]) {
+        PyErr_SetString(PyExc_ValueError, "marks: bits and bounds do not fit each other");
+        return -1;
+    }
+    c->marks = (struct offsky_marks){
+        .n_passes = (size_t)b->shape[0] - 1,
+        .n_rows = (size_t)m->shape[1],
+        .nx = (size_t)m->shape[2],
+        .words = (size_t)b->shape[3],
+        .offset = (size_t)offset,
+        .bits = b->buf,
+        .bounds = m->buf,
+    };
+    c->result.marks = &c->marks;
+    return 0;
+}
+
+/* Whether rows [first, last) of the marks are rows of the planes. */
+static int
+check_marked_rows(const struct call *c, Py_ssize_t first, Py_ssize_t last)
+{
+    const Py_ssize_t offset = (Py_ssize_t)c->marks.offset, nx = (Py_ssize_t)c->marks.nx;
+    if (c->result.marks && first >= offset && last >= first &&
+        last <= (Py_ssize_t)c->marks.n_rows && (last - offset) * nx <= c->n_pixels)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "marks, and rows of them are expected");
+    return -1;
+}
+
 /* Where results go, in the order of offsky.kernel.contract.Averages. */
 static int
-take_results(struct call *c, PyObject *const out[9])
+take_results(struct call *c, PyObject *const out[10])
 {
     const Py_ssize_t n_pixels = c->n_pixels, n = c->sci.count;
     if (take_output(out[0], "sci", n_pixels, 0, 0, &c->out_sci))
@@ -363,7 +415,13 @@ take_results(struct call *c, PyObject *const out[9])
         .n_rejected = c->rejected.buf,
         .n_masked = c->masked.buf,
     };
-    return take_shares(c, out[8], real);
+    if (take_shares(c, out[8], real) || take_marks(c, out[9]))
+        return -1;
+    if (c->result.marks && n_pixels > (Py_ssize_t)((c->marks.n_rows - c->marks.offset) * c->marks.nx)) {
+        PyErr_SetString(PyExc_ValueError, "marks: fewer rows than the planes have");
+        return -1;
+    }
+    return 0;
 }
 
 /* The numbers of offsky.kernel.contract.Rule. */
@@ -386,6 +444,43 @@ take_rule(PyObject *tuple, struct offsky_rule *rule)
     return 0;
 }
 
+/* The arguments of average() and amend(); 0 if they serve. */
+static int
+take_call(struct call *c, PyObject *args, const char *format, struct offsky_rule *rule,
+             Py_ssize_t *first, Py_ssize_t *last)
+{
+    PyObject *kinds[7], *flip, *offsets, *scales, *weights, *depths, *factors;
+    PyObject *rule_tuple, *out[10];
+    if (!PyArg_ParseTuple(args, format, &kinds[0], &kinds[1], &kinds[2], &kinds[3], &kinds[4],
+                          &kinds[5], &kinds[6], &flip, &offsets, &scales, &weights, &depths,
+                          &factors, &PyTuple_Type, &rule_tuple, first, last, &out[0], &out[1],
+                          &out[2], &out[3], &out[4], &out[5], &out[6], &out[7], &out[8],
+                          &out[9]) ||
+        take_rule(rule_tuple, rule))
+        return -1;
+    const Py_ssize_t n_pixels = PyObject_Size(out[3]);
+    if (n_pixels < 0 || take_stack(c, kinds, n_pixels) || take_flips(c, flip) ||
+        take_adjustments(c, offsets, scales) ||
+        take_numbers(weights, "weights", c->sci.count, sizeof(double), &c->weights) ||
+        take_numbers(depths, "depths", 2 * c->sci.count, sizeof(double), &c->depths) ||
+        take_numbers(factors, "median_factors", c->sci.count + 1, sizeof(double), &c->factors) ||
+        take_results(c, out))
+        return -1;
+    c->stack.weights = c->weights.buf;
+    c->stack.depths = c->depths.buf;
+    c->stack.median_factors = c->factors.buf;
+    return 0;
+}
+
+static void *
+new_scratch(size_t bytes)
+{
+    void *scratch = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!scratch)
+        PyErr_NoMemory();
+    return scratch;
+}
+
 PyDoc_STRVAR(average_doc,
 "average(planes, dq_flip, offsets, scales, weights, depths, median_factors, rule, first, last,\n"
 "        out)\n"
@@ -397,48 +492,115 @@ static PyObject *
 py_average(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *kinds[7], *flip, *offsets, *scales, *weights, *depths, *factors;
-    PyObject *rule_tuple, *out[9];
+    struct call c = {0};
+    struct offsky_rule rule;
+    struct offsky_counts counts;
+    Py_ssize_t first, last;
+    PyObject *answer = NULL;
+    void *scratch = NULL;
+    if (take_call(&c, args, "(OOOOOOO)OOOOOOO!nn(OOOOOOOOOO):average", &rule, &first, &last))
+        goto done;
+    if (first < 0 || last < first || last > c.n_pixels) {
+        PyErr_SetString(PyExc_ValueError, "first and last are not a range of pixels");
+        goto done;
+    }
+    scratch = new_scratch(offsky_average_bytes(&c.stack, &rule, &c.result));
+    if (!scratch)
+        goto done;
+    Py_BEGIN_ALLOW_THREADS
+    counts = offsky_average(&c.stack, &rule, (size_t)first, (size_t)last, &c.result, scratch);
+    Py_END_ALLOW_THREADS
+    answer = Py_BuildValue("(LL)", (long long)counts.n_err_estimated, (long long)counts.n_samples);
+done:
+    free(scratch);
+    release_call(&c);
+    return answer;
+}
+
+PyDoc_STRVAR(amend_doc,
+"amend(planes, dq_flip, offsets, scales, weights, depths, median_factors, rule, first, last,\n"
+"      out)\n"
+"--\n\n"
+"Average pixels of rows [first, last) of the marks again that growing has changed; returns at\n"
+"how many more ERR is estimated.  The tuples are those of offsky.kernel.contract.");
+
+static PyObject *
+py_amend(PyObject *module, PyObject *args)
+{
+    (void)module;
+    struct call c = {0};
     struct offsky_rule rule;
     Py_ssize_t first, last;
-    if (!PyArg_ParseTuple(args, "(OOOOOOO)OOOOOOO!nn(OOOOOOOOO):average", &kinds[0], &kinds[1],
-                          &kinds[2], &kinds[3], &kinds[4], &kinds[5], &kinds[6], &flip, &offsets,
-                          &scales, &weights, &depths, &factors, &PyTuple_Type, &rule_tuple, &first, &last,
-                          &out[0], &out[1], &out[2], &out[3], &out[4], &out[5], &out[6],
-                          &out[7], &out[8]) ||
+    PyObject *answer = NULL;
+    void *scratch = NULL;
+    if (take_call(&c, args, "(OOOOOOO)OOOOOOO!nn(OOOOOOOOOO):amend", &rule, &first, &last) ||
+        check_marked_rows(&c, first, last))
+        goto done;
+    scratch = new_scratch(offsky_amend_bytes(&c.stack, &rule, &c.result));
+    if (!scratch)
+        goto done;
+    int64_t estimated;
+    Py_BEGIN_ALLOW_THREADS
+    estimated = offsky_amend(&c.stack, &rule, (size_t)first, (size_t)last, &c.result, scratch);
+    Py_END_ALLOW_THREADS
+    answer = PyLong_FromLongLong((long long)estimated);
+done:
+    free(scratch);
+    release_call(&c);
+    return answer;
+}
+
+PyDoc_STRVAR(grow_doc,
+"grow(planes, dq_flip, offsets, scales, depths, rule, above, pass, first, last, marks)\n"
+"--\n\n"
+"Reject neighbours of what is rejected, in rows [first, last) of the marks; see average.h.\n"
+"The tuples are those of offsky.kernel.contract.");
+
+static PyObject *
+py_grow(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *kinds[7], *flip, *offsets, *scales, *depths, *rule_tuple, *marks;
+    struct offsky_rule rule;
+    double above;
+    Py_ssize_t pass, first, last;
+    if (!PyArg_ParseTuple(args, "(OOOOOOO)OOOOO!dnnnO:grow", &kinds[0], &kinds[1], &kinds[2],
+                          &kinds[3], &kinds[4], &kinds[5], &kinds[6], &flip, &offsets, &scales,
+                          &depths, &PyTuple_Type, &rule_tuple, &above, &pass, &first, &last,
+                          &marks) ||
         take_rule(rule_tuple, &rule))
         return NULL;
-    const Py_ssize_t n_pixels = PyObject_Size(out[3]);
+    PyObject *sci = PySequence_GetItem(kinds[0], 0);
+    if (!sci)
+        return NULL;
+    const Py_ssize_t n_pixels = PyObject_Size(sci);
+    Py_DECREF(sci);
     if (n_pixels < 0)
         return NULL;
-    if (first < 0 || last < first || last > n_pixels) {
-        PyErr_SetString(PyExc_ValueError, "first and last are not a range of pixels");
-        return NULL;
-    }
 
     struct call c = {0};
     PyObject *answer = NULL;
     void *scratch = NULL;
     if (take_stack(&c, kinds, n_pixels) || take_flips(&c, flip) ||
         take_adjustments(&c, offsets, scales) ||
-        take_numbers(weights, "weights", c.sci.count, sizeof(double), &c.weights) ||
         take_numbers(depths, "depths", 2 * c.sci.count, sizeof(double), &c.depths) ||
-        take_numbers(factors, "median_factors", c.sci.count + 1, sizeof(double), &c.factors) ||
-        take_results(&c, out))
+        take_marks(&c, marks))
         goto done;
-    c.stack.weights = c.weights.buf;
     c.stack.depths = c.depths.buf;
-    c.stack.median_factors = c.factors.buf;
-    scratch = aligned_alloc(64, (offsky_average_bytes(&c.stack, &rule, &c.result) + 63) / 64 * 64);
-    if (!scratch) {
-        PyErr_NoMemory();
+    if (check_marked_rows(&c, first, last))
+        goto done;
+    if (!c.stack.err || pass < 1 || pass > (Py_ssize_t)c.marks.n_passes) {
+        PyErr_SetString(PyExc_ValueError, "ERR, and a pass of the marks are expected");
         goto done;
     }
-    struct offsky_counts counts;
+    scratch = new_scratch(offsky_grow_bytes(&c.stack, &c.marks));
+    if (!scratch)
+        goto done;
     Py_BEGIN_ALLOW_THREADS
-    counts = offsky_average(&c.stack, &rule, (size_t)first, (size_t)last, &c.result, scratch);
+    offsky_grow(&c.stack, &rule, above, (size_t)pass, (size_t)first, (size_t)last, &c.marks,
+                scratch);
     Py_END_ALLOW_THREADS
-    answer = Py_BuildValue("(LL)", (long long)counts.n_err_estimated, (long long)counts.n_samples);
+    answer = Py_NewRef(Py_None);
 done:
     free(scratch);
     release_call(&c);
@@ -613,6 +775,8 @@ done:
 }
 
 static PyMethodDef methods[] = {
+    {"grow", py_grow, METH_VARARGS, grow_doc},
+    {"amend", py_amend, METH_VARARGS, amend_doc},
     {"average", py_average, METH_VARARGS, average_doc},
     {"subtract", py_subtract, METH_VARARGS, subtract_doc},
     {NULL, NULL, 0, NULL},

@@ -57,7 +57,7 @@ median_by_selection(double *x, long count)
 
 /* Bounds as astropy.stats.sigma_clip finds them, rounding for rounding, and their
  * centre: x holds the finite samples in the order of the exposures and is used up. */
-static double
+static __attribute__((unused)) double
 bounds_in_reference_order(double *x,
                           long count,
                           double lower_sigma,

@@ -19,6 +19,29 @@ NAME(can_screen)(const struct depths *depths, const struct rejection *how, size_
            how->lower > 1e-3 && how->upper > 1e-3;
 }
 
+ALWAYS_INLINE NAME(vector)
+NAME(size)(NAME(vector) x)
+{
+    return NAME(larger)(x, -x);
+}
+
+/* Floats surely below, and above; they need not be close. */
+ALWAYS_INLINE void
+NAME(store_lower)(NAME(vector) x, float *to)
+{
+    const NAME(vector) bound = x - (SAMPLE)(ULPS * FLT_EPSILON) * NAME(size)(x);
+    for (size_t l = 0; l < NAME(per_vector); l++)
+        to[l] = (float)bound[l];
+}
+
+ALWAYS_INLINE void
+NAME(store_upper)(NAME(vector) x, float *to)
+{
+    const NAME(vector) bound = x + (SAMPLE)(ULPS * FLT_EPSILON) * NAME(size)(x);
+    for (size_t l = 0; l < NAME(per_vector); l++)
+        to[l] = (float)bound[l];
+}
+
 /* List the pixels in which a sample may be rejected; returns their number. */
 static NEVER_INLINE size_t
 NAME(find_doubtful)(const SAMPLE *samples,
@@ -26,6 +49,7 @@ NAME(find_doubtful)(const SAMPLE *samples,
                     size_t n,
                     const struct rejection *how,
                     const struct depths *depths,
+                    struct trace *trace,
                     uint16_t *open)
 {
     const SAMPLE epsilon = (SAMPLE)(sizeof(SAMPLE) == sizeof(float) ? (double)FLT_EPSILON : DBL_EPSILON);
@@ -38,7 +62,8 @@ NAME(find_doubtful)(const SAMPLE *samples,
     SAMPLE_BITS is_open[WIDTH];
 
     for (size_t p = 0; p < WIDTH; p += NAME(per_vector)) {
-        NAME(vector) least = infinite, most = -infinite, least_error = infinite;
+        NAME(vector) least = infinite, most = -infinite;
+        NAME(vector) least_error = infinite, most_error = -infinite;
         NAME(bits) any_known = {0};
         for (size_t r = 0; r < n; r++) {
             const NAME(vector) x = NAME(take)(samples + r * WIDTH + p);
@@ -49,6 +74,10 @@ NAME(find_doubtful)(const SAMPLE *samples,
             least = NAME(smaller)(x, least);
             most = NAME(larger)(x, most);
             least_error = NAME(smaller)(scaled, least_error);
+            if (trace)
+                most_error = NAME(larger)(
+                    (NAME(vector))(((NAME(bits))scaled & known) | ((NAME(bits))-infinite & ~known)),
+                    most_error);
             any_known |= known;
         }
         NAME(vector) sum = none, total = none;
@@ -78,6 +107,14 @@ NAME(find_doubtful)(const SAMPLE *samples,
                                    (any_known & ~(least_error < infinite));
         const NAME(bits) doubtful = (least < most) & any_known & (far | strange);
         memcpy(is_open + p, &doubtful, sizeof doubtful);
+        if (trace) {
+            const NAME(vector) middle = least + mean;
+            const NAME(vector) doubt = margin + rounding * (NAME(size)(least) + range);
+            NAME(store_lower)(middle - doubt, trace->least_mean + p);
+            NAME(store_lower)(least_error, trace->least_error + p);
+            NAME(store_upper)(middle + doubt, trace->most_mean + p);
+            NAME(store_upper)(most_error, trace->most_error + p);
+        }
     }
     size_t n_open = 0;
     for (size_t p = 0; p < WIDTH; p++) {
@@ -96,6 +133,7 @@ NAME(settle_lanes)(SAMPLE *samples,
                    size_t n_places,
                    const struct rejection *how,
                    const struct depths *depths,
+                   struct trace *trace,
                    int64_t *n_rejected)
 {
     f64_lanes *x = depths->x, *scaled = depths->scaled;
@@ -187,9 +225,24 @@ NAME(settle_lanes)(SAMPLE *samples,
             x[place[l]][l] = (double)NAN;
             samples[(size_t)place[l] * WIDTH + places[l]] = (SAMPLE)NAN;
             n_rejected[place[l]]++;
+            if (trace)
+                mark_rejected(trace, (size_t)place[l], places[l]);
         }
         if (!goes_on)
-            return;
+            break;
+    }
+    for (size_t l = 0; trace && l < n_places; l++) {
+        double total = 0.0, sum = 0.0;
+        for (size_t r = 0; r < n; r++)
+            if (x[r][l] == x[r][l]) {
+                total += depths->weights[r];
+                sum += depths->weights[r] * x[r][l];
+            }
+        const float mean = (float)(sum / total);
+        trace->least_mean[places[l]] = lower_bound(mean);
+        trace->least_error[places[l]] = lower_bound((float)least[l]);
+        trace->most_mean[places[l]] = upper_bound(mean);
+        trace->most_error[places[l]] = upper_bound((float)most[l]);
     }
 }
 
@@ -200,6 +253,7 @@ NAME(reject_by_others)(SAMPLE *samples,
                        size_t n,
                        const struct rejection *how,
                        const struct depths *depths,
+                       struct trace *trace,
                        int64_t *n_rejected)
 {
     uint16_t open[WIDTH + LANES];
@@ -207,11 +261,12 @@ NAME(reject_by_others)(SAMPLE *samples,
     if (n < 2)
         return;
     if (NAME(can_screen)(depths, how, n))
-        n_open = NAME(find_doubtful)(samples, errors, n, how, depths, open);
+        n_open = NAME(find_doubtful)(samples, errors, n, how, depths, trace, open);
     else
         for (size_t p = 0; p < WIDTH; p++)
             open[p] = (uint16_t)p;
     for (size_t first = 0; first < n_open; first += LANES)
         NAME(settle_lanes)(samples, errors, n, open + first,
-                           n_open - first < LANES ? n_open - first : LANES, how, depths, n_rejected);
+                           n_open - first < LANES ? n_open - first : LANES, how, depths, trace,
+                           n_rejected);
 }
