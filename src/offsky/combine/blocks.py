@@ -74,6 +74,29 @@ def bands_of(first_row: int, last_row: int, n_threads: int) -> list[tuple[int, i
     return list(pairwise(edges))
 
 
+def edges_of(
+    first_row: int, last_row: int, begin: int, end: int, height: int, margin: int
+) -> list[int]:
+    """Cut a band into blocks, from the first of their edges to the last.
+
+    Parameters
+    ----------
+    first_row, last_row : int
+        All rows that there are.
+    begin, end : int
+        The rows of the band.
+    height : int
+        Rows of a block, at most; at least `LEAST_GROWN`.
+    margin : int
+        Rows above and below the band that are looked at too, in blocks of their own. No block
+        of the band is lower than twice that, unless the band is.
+    """
+    n_rows = end - begin
+    n = max(1, min(-(-n_rows // height), n_rows // (2 * margin)))
+    own = [begin + n_rows * i // n for i in range(n + 1)]
+    return [max(first_row, begin - margin), *own, min(last_row, end + margin)]
+
+
 def each_block(
     first_row: int,
     last_row: int,

@@ -214,18 +214,23 @@ class _Part(NamedTuple):
 
 
 class _Memory:
-    """Marks that are used again for the next block: new memory is slow."""
+    """Memory of marks that is used again for the next block: new memory is slow."""
 
     def __init__(self) -> None:
-        self._marks: Marks | None = None
+        self._bits = np.empty(0, dtype=np.uint64)
+        self._bounds = np.empty(0, dtype=np.float32)
 
     def of(self, n_passes: int, n: int, n_rows: int, nx: int) -> Marks:
         """Return marks that reject nothing."""
-        if self._marks is None or self._marks.shape != (n_rows, nx):
-            self._marks = Marks.empty(n_passes, n, n_rows, nx)
-        else:
-            self._marks.bits.fill(0)
-        return self._marks
+        n_words = (1 + n_passes) * n * n_rows * (-(-nx // 64))
+        if self._bits.size < n_words or self._bounds.size < 4 * n_rows * nx:
+            # With room for a block that is a little higher.
+            spare = n_rows + n_rows // 8 + MARGIN
+            self._bits = np.empty(n_words // n_rows * spare, dtype=np.uint64)
+            self._bounds = np.empty(4 * spare * nx, dtype=np.float32)
+        bits = self._bits[:n_words].reshape(1 + n_passes, n, n_rows, -1)
+        bits.fill(0)
+        return Marks(bits, self._bounds[: 4 * n_rows * nx].reshape(4, n_rows, nx))
 
 
 def _last_rows(start: int, marks: Marks, n_rows: int) -> tuple[int, Marks]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from offsky.arrays import DO_NOT_USE, Array, as_flags, as_samples
-from offsky.combine.blocks import bands_of
+from offsky.combine.blocks import LEAST_GROWN, bands_of, block_rows, edges_of
 from offsky.combine.images import Combination, Image
 from offsky.combine.planes import MOST_EXPOSURES, average_planes, count_threads
 from offsky.combine.rule import grows
@@ -144,8 +145,11 @@ def _grown(planes: list[Array | None], combination: Combination, threads: int) -
     def work(job: tuple[int, int, int]) -> tuple[list[ClippedMean], list[Piece]]:
         k, begin, end = job
         own = [None if each is None else each[:, k] for each in images]
-        return _grow_rows(own, combination, begin, end, {n: plane[k] for n, plane in room.items()})
+        parts = {name: plane[k] for name, plane in room.items()}
+        return _grow_rows(own, combination, begin, end, height, parts)
 
+    row_bytes = sum(plane[:, 0, 0].nbytes for plane in images if plane is not None)
+    height = max(LEAST_GROWN, block_rows(row_bytes, size[0], threads))
     jobs = [(k, *band) for k in range(n_images) for band in bands_of(0, size[0], threads)]
     with ThreadPoolExecutor(threads) as pool:
         made = list(pool.map(work, jobs))
@@ -181,6 +185,7 @@ def _grow_rows(
     combination: Combination,
     begin: int,
     end: int,
+    height: int,
     room: dict[str, Array],
 ) -> tuple[list[ClippedMean], list[Piece]]:
     """Average rows [begin, end) of some images into their room; return what to count."""
@@ -191,7 +196,6 @@ def _grow_rows(
     ny, nx = sci.shape[1:]
     grower = Grower(combination, (ny, nx), begin, end)
     counted, pieces = [], []
-    first, last = max(0, begin - PASSES), min(ny, end + PASSES)
 
     def rows(a: int, b: int) -> list[Image]:
         parts = [[None] * len(sci) if each is None else list(each[:, a:b]) for each in planes]
@@ -200,22 +204,23 @@ def _grow_rows(
             for sci, err, dq, poisson, rnoise in zip(*parts, strict=True)
         ]
 
-    for a, b in ((first, begin), (begin, end), (end, last)):
+    edges = edges_of(0, ny, begin, end, height, PASSES)
+    for a, b in pairwise(edges):
         if a == b:
             continue
-        images, tail = rows(a, b), rows(max(first, a - MARGIN), a) if a > first else []
+        images, tail = rows(a, b), rows(max(edges[0], a - MARGIN), a) if a > edges[0] else []
 
         def average(marks: Marks, images: list[Image] = images, a: int = a, b: int = b) -> Any:
-            if a != begin:
+            if not begin <= a < end:
                 return combination.average(images, marks=marks)
             own = {name: plane[a:b] for name, plane in room.items()}
             counted.append(combination.average(images, room=own, marks=marks))
             return counted[-1]
 
-        pieces += grower.push(a, b, images, tail, average)
-    for piece in pieces:
-        for name, plane in room.items():
-            plane[piece.first : piece.last] = getattr(piece.average, name)
+        for piece in grower.push(a, b, images, tail, average):
+            pieces.append(piece)
+            for name, plane in room.items():
+                plane[piece.first : piece.last] = getattr(piece.average, name)
     return counted, pieces
 
 

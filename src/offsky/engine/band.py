@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from offsky.combine.blocks import Chain, bands_of
+from offsky.combine.blocks import Chain, bands_of, edges_of
 from offsky.combine.grow import MARGIN, PASSES, Grower, Piece, rows_of_image
 from offsky.combine.images import Image
 from offsky.engine.averaging import Averaging
@@ -89,11 +89,7 @@ def chains(
     """Return bands as chains of blocks, with the rows of their neighbours that they look at."""
     made = []
     for begin, end in bands_of(first_row, last_row, threads):
-        # Even blocks, of which none is too low for the next one to look back at.
-        n_rows = end - begin
-        n = max(1, min(-(-n_rows // height), n_rows // MARGIN))
-        own = [begin + n_rows * i // n for i in range(n + 1)]
-        edges = [max(first_row, begin - PASSES), *own, min(last_row, end + PASSES)]
+        edges = edges_of(first_row, last_row, begin, end, height, PASSES)
         blocks = [(a, b) for a, b in pairwise(edges) if a < b]
         band = Band(begin, end)
         made.append(Chain(work(band), blocks, begin, end))

@@ -19,7 +19,7 @@ struct growth {
     float *least_reach, *most_reach; /* (n,): bounds of what a sample must be above the mean, of
                                         the typical ERR */
     uint64_t *near;    /* (n, words): what of a row lies next to a rejected sample */
-    uint64_t *fresh;   /* (words,): what this pass looks at */
+    uint64_t *fresh;   /* (n, words): what this pass looks at */
     uint64_t *last;    /* (words,): pixels of a row from which the pass before took a sample */
     uint64_t *changed; /* (words,): and from which any growing took one */
     uint64_t *done;    /* (words,): pixels of a row that this pass has settled */
@@ -43,7 +43,7 @@ lay_out(struct growth *g, char *memory, size_t n, size_t words)
     g->least_reach = take(memory, &used, n * sizeof(float));
     g->most_reach = take(memory, &used, n * sizeof(float));
     g->near = take(memory, &used, n * words * sizeof(uint64_t));
-    g->fresh = take(memory, &used, words * sizeof(uint64_t));
+    g->fresh = take(memory, &used, n * words * sizeof(uint64_t));
     g->last = take(memory, &used, words * sizeof(uint64_t));
     g->changed = take(memory, &used, words * sizeof(uint64_t));
     g->done = take(memory, &used, words * sizeof(uint64_t));
@@ -80,6 +80,13 @@ sample_of(const struct offsky_plane *plane, size_t i)
         value = value * plane->factor + (plane->offset != 0.0 ? plane->offset : -0.0);
     }
     return value - value == 0.0 ? value : (double)NAN;
+}
+
+static inline __attribute__((always_inline)) void
+prefetch_sample(const struct offsky_plane *plane, size_t i)
+{
+    if (plane->pixels)
+        __builtin_prefetch((const char *)plane->pixels + i * (plane->kind == OFFSKY_F32 ? 4 : 8));
 }
 
 /* Whether a sample is left out by a mask or by its flags. */
@@ -210,7 +217,7 @@ grow_exposure(const struct growth *g, size_t r, size_t row)
     const float *bounds = m->bounds + row * m->nx;
     uint64_t *goes = bits_of(g, g->pass, r, row);
     for (size_t w = 0; w < m->words; w++)
-        for (uint64_t left = g->fresh[w] & ~g->done[w]; left; left &= left - 1) {
+        for (uint64_t left = g->fresh[r * m->words + w] & ~g->done[w]; left; left &= left - 1) {
             const uint64_t bit = left & -left;
             const size_t c = 64 * w + (size_t)__builtin_ctzll(left);
             const double x = sample_of(&g->stack->sci[r], start + c);
@@ -246,19 +253,23 @@ grow_row(const struct growth *g, size_t row)
     }
     for (size_t r = 0; r < n; r++) {
         /* A pass before has looked at old neighbours, unless the pixel changed. */
-        spread(g, g->pass - 1, r, row, g->fresh);
-        uint64_t any = 0;
+        uint64_t *fresh = g->fresh + r * words;
+        spread(g, g->pass - 1, r, row, fresh);
         for (size_t w = 0; w < words; w++) {
             uint64_t gone = 0;
             for (size_t pass = 0; pass < g->pass; pass++)
                 gone |= bits_of(g, pass, r, row)[w];
-            g->fresh[w] |= g->near[r * words + w] & g->last[w];
-            g->fresh[w] &= ~gone;
-            any |= g->fresh[w];
+            fresh[w] |= g->near[r * words + w] & g->last[w];
+            fresh[w] &= ~gone;
+            /* They lie apart, and nothing else would fetch them in time. */
+            for (uint64_t left = fresh[w]; left; left &= left - 1)
+                prefetch_sample(&g->stack->sci[r],
+                                (row - g->marks->offset) * g->marks->nx + 64 * w +
+                                    (size_t)__builtin_ctzll(left));
         }
-        if (any)
-            grow_exposure(g, r, row);
     }
+    for (size_t r = 0; r < n; r++)
+        grow_exposure(g, r, row);
 }
 
 void
