@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import re
+import warnings
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,8 +17,9 @@ from astropy.io import fits
 from programmes import offsky_command
 
 import offsky
-from offsky.measure.blocks import bin_of, block_means
+from offsky.measure.blocks import bin_of, block_means, block_sums, block_union
 from offsky.measure.gather import Background, Gathering, Plane
+from offsky.measure.scatter import pair_scatter, pair_scatters, row_medians
 from offsky.report.encode import FILTERS, MISSING, Scale, filtered, packed, scale_for
 from offsky.report.markup import resource, tag
 from offsky.values.gathered import COUNT, UNUSABLE
@@ -106,6 +108,37 @@ def subtracted(folder: Path, **how: Any) -> offsky.Outcome:
     return offsky.subtract_file(
         paths[0], paths[1:], folder / "t_bsub.fits", report=True, overwrite=True, **how
     )
+
+
+@pytest.mark.parametrize("side", [2, 3, 5])
+def test_sums_and_unions_of_blocks_are_those_of_their_pixels(side: int) -> None:
+    rng = np.random.default_rng(side)
+    image = rng.normal(3, 1, (4 * side, 6 * side)).astype("f4")
+    bits = rng.integers(0, 256, (4 * side - 1, 6 * side - 1)).astype(np.uint8) & 0x91
+    bits[: 2 * side, : 2 * side] = 0
+    total, union = block_sums(image, side), block_union(bits, side)
+    for i in range(4):
+        for j in range(6):
+            part = slice(i * side, (i + 1) * side), slice(j * side, (j + 1) * side)
+            assert total[i, j] == pytest.approx(image[part].sum(dtype=float), rel=1e-12)
+            assert union[i, j] == np.bitwise_or.reduce(bits[part], axis=None)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 50, 51])
+def test_scatters_of_many_rows_are_those_of_each_alone(width: int) -> None:
+    rng = np.random.default_rng(width)
+    sci = rng.normal(3, 1, (9, width)).astype("f4")
+    err = rng.uniform(0.5, 2, sci.shape).astype("f4")
+    sci[rng.random(sci.shape) < 0.2] = np.nan
+    sci[0], sci[1, 0], err[2] = np.nan, np.inf, 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        expected = [np.median(row[np.isfinite(row)]) for row in sci]
+    np.testing.assert_array_equal(row_medians(sci), expected)
+    alone = [pair_scatter(row[np.newaxis]) for row in sci]
+    np.testing.assert_array_equal(pair_scatters(sci), alone)
+    alone = [pair_scatter(sci[i : i + 1], err[i : i + 1]) for i in range(len(sci))]
+    np.testing.assert_array_equal(pair_scatters(sci, err), alone)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5])

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from offsky.arrays import Array
+from offsky.arrays import Array, Mask
 from offsky.measure.blocks import (
     bin_of,
     block_counts,
     block_means,
+    block_union,
     mean_image,
     sampled_rows,
     within,
@@ -55,6 +56,18 @@ def flags_of(plane: Plane) -> NDArray[np.uint32] | None:
     return flags if flags.ndim == 2 else np.bitwise_or.reduce(flags, axis=0)
 
 
+class _Flags(NamedTuple):
+    """Where an image has any flag, and where it has DO_NOT_USE."""
+
+    flagged: Mask
+    unusable: Mask
+
+
+def _flags(plane: Plane | None) -> _Flags | None:
+    flags = None if plane is None else flags_of(plane)
+    return None if flags is None else _Flags(flags != 0, (flags & _DO_NOT_USE) != 0)
+
+
 class _Reduced(NamedTuple):
     """The same rows of everything that becomes a plane, as images."""
 
@@ -62,9 +75,8 @@ class _Reduced(NamedTuple):
     before: Array | None
     average: Array | None
     kept: Array | None
-    flags: NDArray[np.uint32] | None
-    flags_before: NDArray[np.uint32] | None
-    flags_average: NDArray[np.uint32] | None
+    flagged: Mask | None
+    causes: NDArray[np.uint8]
 
     def part(self, first: int, last: int) -> "_Reduced":
         return _Reduced(*(None if each is None else each[first:last] for each in self))  # type: ignore[arg-type]
@@ -135,16 +147,16 @@ class Gathering:
             The average that was subtracted.
         """
         self._sample(first, last, after, average)
+        flags, flags_before = _flags(after), _flags(before)
         reduced = _Reduced(
             mean_image(after.sci),
             None if before is None else mean_image(before.sci),
             None if average is None else average.sci,
             None if average is None else average.n_kept,
-            flags_of(after),
-            None if before is None else flags_of(before),
-            None if average is None or average.dq is None else average.dq,
+            None if flags is None else flags.flagged,
+            _causes(after.sci.shape[-2:], flags, flags_before, average),
         )
-        self._count(reduced)
+        self._count(reduced, flags, flags_before)
         side, ny = self.bin, self.shape[0]
         begin, end = first + -first % side, last if last == ny else last - last % side
         if begin < end:
@@ -212,21 +224,20 @@ class Gathering:
                 if values.size:
                     self._levels[i, k] = np.median(values)
 
-    def _count(self, rows: _Reduced) -> None:
-        finite = np.isfinite(rows.after)
+    def _count(self, rows: _Reduced, flags: _Flags | None, flags_before: _Flags | None) -> None:
         found = {
-            "finite": int(np.count_nonzero(finite)),
-            "zero": int(rows.after.size - np.count_nonzero(rows.after)),
+            "finite": int(np.count_nonzero(np.isfinite(rows.after))),
+            "zero": int(np.count_nonzero(rows.after == 0)),
         }
         if rows.kept is not None and rows.before is not None:
             found["no_value"] = int(np.count_nonzero((rows.kept == 0) & ~np.isfinite(rows.before)))
-        if rows.flags is not None:
-            found["flagged"] = int(np.count_nonzero(rows.flags))
-            found["unusable"] = int(np.count_nonzero(rows.flags & _DO_NOT_USE))
-            if rows.flags_before is not None:
-                new = rows.flags & ~rows.flags_before & _DO_NOT_USE
+        if flags is not None:
+            found["flagged"] = int(np.count_nonzero(flags.flagged))
+            found["unusable"] = int(np.count_nonzero(flags.unusable))
+            if flags_before is not None:
+                new = flags.unusable & ~flags_before.unusable
                 found["unusable_bkg"] = int(np.count_nonzero(new))
-                unflagged = (rows.flags_before == 0) & (rows.flags != 0)
+                unflagged = flags.flagged & ~flags_before.flagged
                 found["flagged_bkg"] = int(np.count_nonzero(unflagged))
         with self._lock:
             for name, number in found.items():
@@ -268,22 +279,33 @@ class Gathering:
         return found if members is None else replace(found, **members.result())
 
 
+def _causes(
+    shape: tuple[int, ...], flags: _Flags | None, before: _Flags | None, average: Background | None
+) -> NDArray[np.uint8]:
+    """Return the causes of flags of each pixel, as of `Gathered.flags`."""
+    causes = np.zeros(shape, dtype=np.uint8)
+
+    def add(mask: Mask, cause: int) -> None:
+        np.bitwise_or(causes, mask.view(np.uint8) * np.uint8(cause), out=causes)
+
+    if flags is not None:
+        add(flags.unusable, UNUSABLE)
+    if before is not None:
+        add(before.flagged, TARGET)
+    if average is not None:
+        add(average.n_kept == 0, UNCOVERED)
+        if average.dq is not None:
+            add(average.dq != 0, BACKGROUND)
+    return causes
+
+
 def _block_flags(rows: _Reduced, side: int) -> NDArray[np.uint16]:
     """Return the number of flagged pixels of each block, and their causes."""
-    shape = -(-rows.after.shape[0] // side), -(-rows.after.shape[1] // side)
-    found = np.zeros(shape, dtype=np.uint16)
-    if rows.flags is not None:
-        n_flagged = block_counts(rows.flags != 0, side)
+    found = block_union(rows.causes, side).astype(np.uint16)
+    if rows.flagged is not None:
+        n_flagged = block_counts(rows.flagged, side)
         if side * side > COUNT:
             # In steps of a fifteenth, and none only where there is none.
             n_flagged = -(-n_flagged * COUNT // (side * side))
-        found |= np.minimum(n_flagged, COUNT).astype(np.uint16)
-        unusable = (rows.flags & _DO_NOT_USE) != 0
-        found[block_counts(unusable, side) > 0] |= np.uint16(UNUSABLE)
-    if rows.flags_before is not None:
-        found[block_counts(rows.flags_before != 0, side) > 0] |= np.uint16(TARGET)
-    if rows.flags_average is not None:
-        found[block_counts(rows.flags_average != 0, side) > 0] |= np.uint16(BACKGROUND)
-    if rows.kept is not None:
-        found[block_counts(rows.kept == 0, side) > 0] |= np.uint16(UNCOVERED)
+        found |= np.minimum(n_flagged, np.uint16(COUNT))
     return found

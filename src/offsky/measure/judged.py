@@ -22,9 +22,14 @@ class Judged:
     facts: Facts
 
     @cached_property
+    def noise(self) -> float:
+        """Scatter of a block of the product; much sooner known than all that is left in it."""
+        return pair_scatter(self.usable_image)
+
+    @cached_property
     def after(self) -> Structure:
         """What is left in the product; blocks with DO_NOT_USE do not count."""
-        return structure_of(self.usable_image, self.gathered.bin)
+        return structure_of(self.usable_image, self.gathered.bin, noise=self.noise)
 
     @cached_property
     def usable_image(self) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from offsky.arrays import Array
 from offsky.combine.images import Image
 from offsky.measure.blocks import sampled_rows, within
-from offsky.measure.scatter import finite_median, pair_scatter
+from offsky.measure.scatter import finite_median, pair_scatters, row_medians
 from offsky.values.gathered import MemberSamples
 
 _DO_NOT_USE = 1
@@ -17,6 +17,8 @@ _DO_NOT_USE = 1
 _STEP, _LEAST_ROWS = 32, 64
 # Of so many of these one tells the level and scatter of the backgrounds.
 _MEMBER_STEP = 2
+# Backgrounds that are looked at together.
+_TOGETHER = 32
 
 
 class Members:
@@ -68,18 +70,21 @@ class Members:
             if image.rows.dq is not None:
                 n_flagging += image.rows.dq != np.uint32(image.rows.dq_flip)
         kept = flags_if_kept(some)
-        levels = [_member(image, places) for image in some]
+        told = [
+            (i, _row_samples(some, k)) for k, (i, _) in enumerate(places) if not i % _MEMBER_STEP
+        ]
+        n_freed = None
+        if kept is not None and flags is not None:
+            n_freed = int(np.count_nonzero(flags[part] & ~kept & _DO_NOT_USE))
         with self._lock:
             self._counts["pixels"] += n_flagging.size
             self._counts["one"] += int(np.count_nonzero(n_flagging == 1))
             self._counts["several"] += int(np.count_nonzero(n_flagging > 1))
-            if kept is None or flags is None:
+            if n_freed is None:
                 self._tells_freed = False
             else:
-                self._counts["freed"] += int(np.count_nonzero(flags[part] & ~kept & _DO_NOT_USE))
-            for k, (i, _) in enumerate(places):
-                if i % _MEMBER_STEP == 0:
-                    self._blocks.append((i, [each[k] for each in levels]))
+                self._counts["freed"] += n_freed
+            self._blocks += told
 
     def result(self) -> dict[str, Any]:
         """Return fields of `Gathered`; all rows have gone by."""
@@ -99,24 +104,21 @@ class Members:
         }
 
 
-def _member(image: Image, places: list[tuple[int, int]]) -> list[tuple[float, float, float]]:
-    """Return level, scatter and scatter over ERR of each row that tells them; NaN of others."""
-    nothing = (float("nan"),) * 3
-    found = []
-    for k, (i, _) in enumerate(places):
-        if i % _MEMBER_STEP:
-            found.append(nothing)
-            continue
-        sci = np.asarray(image.rows.sci[k : k + 1], dtype=np.float32)
-        level = sci[np.isfinite(sci)]
-        if not level.size:
-            found.append(nothing)
-            continue
-        err = image.rows.err
-        ratio = float("nan")
-        if err is not None:
-            ratio = pair_scatter(sci, np.asarray(err[k : k + 1], dtype=np.float32))
-        found.append((float(np.median(level)), pair_scatter(sci), ratio))
+def _row_samples(images: Sequence[Image], k: int) -> list[tuple[float, float, float]]:
+    """Return level, scatter and scatter over ERR of row k of each image; NaN where unknown."""
+    found: list[tuple[float, float, float]] = []
+    # Many at a time, since calls of NumPy take longer than the work on one row.
+    for first in range(0, len(images), _TOGETHER):
+        some = images[first : first + _TOGETHER]
+        sci = np.stack([image.rows.sci[k] for image in some]).astype(np.float32, copy=False)
+        ratios = np.full(len(some), np.nan)
+        errs = [image.rows.err for image in some]
+        with_err = [i for i, err in enumerate(errs) if err is not None]
+        if with_err:
+            err = np.stack([err[k] for err in errs if err is not None])
+            ratios[with_err] = pair_scatters(sci[with_err], err.astype(np.float32, copy=False))
+        told = row_medians(sci), pair_scatters(sci), ratios
+        found += [(float(a), float(b), float(c)) for a, b, c in zip(*told, strict=True)]
     return found
 
 

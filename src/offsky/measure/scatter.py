@@ -44,6 +44,33 @@ def pair_scatter(sci: Array, err: Array | None = None) -> float:
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
+def pair_scatters(sci: Array, err: Array | None = None) -> Array:
+    """Return `pair_scatter` of each row; the arguments are float32."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        difference = sci[:, 2:] - sci[:, :-2]
+        if err is None:
+            difference /= np.float32(np.sqrt(2))
+        else:
+            difference /= np.sqrt(err[:, 2:] ** 2 + err[:, :-2] ** 2)
+        difference -= row_medians(difference)[:, np.newaxis]
+    scatters: Array = 1.4826 * row_medians(np.abs(difference)).astype(np.float64)
+    return scatters
+
+
+def row_medians(values: Array) -> Array:
+    """Return the median of the finite values in each row; NaN where there is none."""
+    if not values.shape[1]:
+        return np.full(len(values), np.nan, dtype=values.dtype)
+    # NaN is sorted to the end.
+    ordered = np.where(np.isfinite(values), values, np.nan).astype(values.dtype, copy=False)
+    ordered.sort(axis=1)
+    n = values.shape[1] - np.count_nonzero(np.isnan(ordered), axis=1)
+    row = np.arange(len(ordered))
+    low, high = (ordered[row, np.maximum(i, 0)] for i in ((n - 1) // 2, n // 2))
+    medians: Array = np.where(n > 0, (low + high) / 2, np.nan).astype(values.dtype)
+    return medians
+
+
 def finite_median(values: Array) -> Array:
     """Return the median of the finite values in each column; NaN where there is none."""
     found = []

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from offsky.arrays import Array, Mask
+from offsky.measure.blocks import block_counts, block_sums
 from offsky.measure.scatter import pair_scatter
 from offsky.measure.sources import grown
 
@@ -166,11 +167,9 @@ def blotch_ratio(
         part = slice(first, min(ny, first + _ROWS // side * side))
         flat = image[part, :nx] - rows[part, np.newaxis]
         flat -= columns[:nx]
-        shape = len(flat) // side, side, nx // side, side
         counted = free[part, :nx]
-        counts.append(counted.reshape(shape).sum(axis=(1, 3)))
-        kept = np.where(counted, flat, np.float32(0)).reshape(shape)
-        totals.append(kept.sum(axis=(1, 3), dtype=np.float64))
+        counts.append(block_counts(counted, side))
+        totals.append(block_sums(np.where(counted, flat, np.float32(0)), side))
     count = np.concatenate(counts)
     means = np.concatenate(totals) / np.maximum(count, 1)
     good = count >= side * side / 2
@@ -180,7 +179,9 @@ def blotch_ratio(
     return 1.4826 * float(np.median(np.abs(scaled - np.median(scaled))))
 
 
-def structure_of(image: Array, bin_: int, *, free: Mask | None = None) -> Structure:
+def structure_of(
+    image: Array, bin_: int, *, free: Mask | None = None, noise: float | None = None
+) -> Structure:
     """Measure what is left in an image beside noise and sources.
 
     Parameters
@@ -191,8 +192,11 @@ def structure_of(image: Array, bin_: int, *, free: Mask | None = None) -> Struct
         Pixels on a side of a block.
     free : ndarray of bool or None
         Blocks without sources; None to find them.
+    noise : float or None
+        Scatter of a block where it is known already; None to measure it.
     """
-    noise = pair_scatter(image)
+    if noise is None:
+        noise = pair_scatter(image)
     if free is None:
         free = source_free(image, noise)
     step = max(1, -(-image.size // 2**18)) | 1

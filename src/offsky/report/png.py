@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offsky.arrays import Array
+from offsky.measure.blocks import block_means
 
 _LEVELS = 48
 # Rows that are worked on at a time.
@@ -19,22 +20,8 @@ def shrunk(image: Array, most: int) -> Array:
     if side == 1:
         return image
     height = max(1, _ROWS // side) * side
-    parts = [_block_means(image[i : i + height], side) for i in range(0, len(image), height)]
+    parts = [block_means(image[i : i + height], side) for i in range(0, len(image), height)]
     return np.concatenate(parts)
-
-
-def _block_means(image: Array, side: int) -> Array:
-    """Return means of the finite values in blocks, NaN where there is none."""
-    ny, nx = (-(-n // side) * side for n in image.shape)
-    padded = np.pad(
-        image, ((0, ny - image.shape[0]), (0, nx - image.shape[1])), constant_values=np.nan
-    ).reshape(ny // side, side, nx // side, side)
-    finite = np.isfinite(padded)
-    count = finite.sum(axis=(1, 3))
-    total = np.where(finite, padded, 0).sum(axis=(1, 3))
-    found = np.full(count.shape, np.nan, dtype=np.float32)
-    np.divide(total, count, out=found, where=count > 0)
-    return found
 
 
 def grey(image: Array, noise: float, level: float | None = None) -> NDArray[np.uint8]:

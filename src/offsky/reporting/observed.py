@@ -15,7 +15,6 @@ from offsky.measure.members import Members
 from offsky.options import Options, in_words
 from offsky.outcome import Outcome
 from offsky.report.summary import Summary
-from offsky.reporting.existing import summary_of
 from offsky.reporting.facts import background_facts, common_facts, expected_rejection
 from offsky.reporting.pages import write_report
 from offsky.reporting.place import Place
@@ -79,7 +78,9 @@ class PageObserver(Observer):
         if watched is None or gathering is None:
             return
         if not outcome.backgrounds:
-            # Nothing went by: the product is a copy.
+            # Nothing went by: the product is a copy. What reads products is imported for it alone.
+            from offsky.reporting.existing import summary_of
+
             summary = summary_of(product, [Path(str(watched.given_target)).parent])
         else:
             summary = _summary_of_run(watched, gathering.result(members), outcome, product)

@@ -27,14 +27,13 @@ _ROWS = 128
 def summarize(gathered: Gathered, facts: Facts, **more: Any) -> Summary:
     """Judge a product, and put everything together."""
     judged = Judged(gathered, facts)
-    noise = judged.after.noise
+    noise = judged.noise
     with ThreadPoolExecutor(1) as pool:
-        # What takes longest, beside all the rest.
-        values = pool.submit(value_planes, gathered, noise)
+        # Pictures and checks take about as long; neither needs the other.
+        pictures = pool.submit(_pictures, gathered, noise)
         findings = check(judged)
         before = judged.before
         histogram = _histogram(judged)
-        counts, static = count_planes(gathered), static_pictures(gathered, noise)
     return Summary(
         findings=findings,
         facts=facts,
@@ -45,12 +44,17 @@ def summarize(gathered: Gathered, facts: Facts, **more: Any) -> Summary:
         err_ratio=judged.err_ratio,
         expected_ratio=judged.err_without_average,
         histogram=histogram,
-        pictures=Pictures((*values.result(), *counts), static),
+        pictures=pictures.result(),
         backgrounds=_rows(gathered, facts),
         versions=_versions(),
         date=written_at(),
         **more,
     )
+
+
+def _pictures(gathered: Gathered, noise: float) -> Pictures:
+    planes = *value_planes(gathered, noise), *count_planes(gathered)
+    return Pictures(planes, static_pictures(gathered, noise))
 
 
 def _left(structure: Structure) -> Left:
