@@ -12,6 +12,7 @@ import numpy as np
 from astropy.io import fits
 
 _DO_NOT_USE = 1
+_FAR = 2**40
 
 
 class UnreadError(Exception):
@@ -95,6 +96,8 @@ def _read_bytes(content: bytes) -> dict[str, Any]:
             # Not of the primary unit, whatever it calls itself.
             for hdu in reversed(hdus[1:]):
                 if hdu.name in ("SCI", "ERR", "DQ") and hdu.data is not None:
+                    if not hdu.is_image:
+                        raise ValueError(f"{hdu.name} is a table for astropy")
                     found[hdu.name] = np.array(hdu.data)
     # It stops there, and tells of fewer extensions than the file has.
     if any("Error validating header" in str(each.message) for each in said):
@@ -125,7 +128,9 @@ def _placed(image: tuple[Any, Any, Any], target: dict[str, Any]) -> tuple[Any, A
         target = {**target, "start": start}
     places = []
     for axis in (0, 1):
-        index = np.arange(shape[axis]) + target["start"][axis] - start[axis]
+        # Places may be beyond the numbers that an array holds.
+        shift = max(-_FAR, min(target["start"][axis] - start[axis], _FAR))
+        index = np.arange(shape[axis]) + shift
         places.append(
             (index.clip(0, sci.shape[axis] - 1), (index >= 0) & (index < sci.shape[axis]))
         )

@@ -424,6 +424,20 @@ def test_part_files_of_a_killed_run_are_swept_by_the_next_and_a_live_one_is_not_
     assert sorted(p.name for p in folder.glob(".*")) == sorted([foreign.name, lookalike.name])
 
 
+def test_what_a_killed_programme_left_of_its_summary_is_swept(
+    pair: tuple[Path, Path], folder: Path
+) -> None:
+    write_association(folder / "x_asn.json", product("p", "t_rate", "b_rate"))
+    out = folder / "out"
+    assert run("run", "x_asn.json", "-o", out) == 0
+    left = out / ".summary.json.0123abcd.offsky.part"
+    left.write_bytes(b"{")
+    live, file = parts.create_locked(out, "summary.json")
+    with file:
+        assert run("run", "x_asn.json", "-o", out) == 0
+        assert list(out.glob(".*.part")) == [live]
+
+
 def test_two_runs_at_a_time_in_one_folder_do_not_sweep_each_other(folder: Path) -> None:
     for i in range(8):
         expose(folder / f"t{i}_rate.fits", 10)

@@ -102,22 +102,22 @@ def sweep_once(folder: Path) -> None:
         sweep(folder)
 
 
-def sweep(folder: Path, names: Iterable[str] | None = None) -> None:
+def sweep(folder: Path, names: Iterable[str] = ()) -> None:
     """Remove the unfinished files of a folder that nobody is writing.
 
     Parameters
     ----------
     folder : Path
         The folder; nothing is done where it cannot be read.
-    names : iterable of str, or None
-        What they would have been called; None for all.
+    names : iterable of str
+        What those of earlier versions, which do not name offsky, would have been called.
     """
-    wanted = None if names is None else {_short(name) for name in names}
+    wanted = {_short(name) for name in names}
     for path in _parts_of(folder):
         found = _PART.fullmatch(path.name)
         if found is None:
             continue
-        if found["ours"] if wanted is None else found["name"] in wanted:
+        if found["ours"] or found["name"] in wanted:
             with contextlib.suppress(OSError):
                 _remove_stale(path)
 
