@@ -153,12 +153,11 @@ def test_a_local_cluster_of_processes_gives_the_same_bytes(
     assert_same(out, whole)
 
 
-def test_a_scheduler_that_is_not_there_is_said_so(folder: Path) -> None:
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "local", "no://127.0.0.1:9"])
+def test_a_scheduler_that_is_not_there_is_said_so(folder: Path, address: str) -> None:
     for i in (1, 2):
         expose(folder, i)
-    done = offsky_command(
-        "run", ".", "--from", "dithers", "-o", "out", "--dask", "tcp://127.0.0.1:9"
-    )
+    done = offsky_command("run", ".", "--from", "dithers", "-o", "out", "--dask", address)
     assert done.returncode == 1
     assert "no Dask scheduler answers" in done.stderr
     assert "Traceback" not in done.stderr

@@ -291,6 +291,8 @@ class DaskExecutor:
             ) from error
         try:
             self._distributed: Any = distributed  # it has no types
+            # Of an address that is none a client never ends: it says so after half a minute.
+            self._distributed.comm.get_address_host_port(address)
             self._client = self._distributed.Client(address, set_as_default=False, timeout=15)
         except (OSError, ValueError) as error:
             raise ParameterError(
