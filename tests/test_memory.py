@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from plain import NIRSPEC, expose
+from plain import NIRSPEC, expose, product, write_association
 
 from offsky.testing import encoded_pixels, write_exposure
 
@@ -101,4 +101,91 @@ def test_an_imprint_for_each_exposure_takes_no_more_than_was_predicted(
         cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     peak, predicted = map(int, done.stdout.split())
+    assert peak <= predicted
+
+
+BY_A_DOOR = """
+import logging
+import sys
+from pathlib import Path
+import offsky
+
+door, profile = sys.argv[1:]
+target, *backgrounds = sorted(map(str, Path().glob("e*_rate.fits")))
+how, found, before = {"profile": profile, "threads": 2}, [], 0
+
+def status(name):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+
+class Collect(logging.Handler):
+    def emit(self, record):
+        args = record.args if isinstance(record.args, tuple) else (record.args,)
+        found.extend(each for each in args if isinstance(each, offsky.Outcome))
+
+if door in ("models", "average of models", "step"):
+    # What the process holds by then is none of offsky's: packages, and models that are open.
+    offsky.subtract(target, []).close()
+    if door == "step":
+        from offsky.step import BackgroundStep
+        logging.getLogger("offsky.step").addHandler(Collect())
+        BackgroundStep.call("small.fits", ["small_b.fits"]).close()
+        found.clear()
+    else:
+        from stdatamodels.jwst import datamodels
+        opened = [datamodels.open(each) for each in (target, *backgrounds)]
+        for each in opened:
+            each.data, each.dq, each.err, each.var_poisson, each.var_rnoise
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+
+if door == "file":
+    found.append(offsky.subtract_file(target, backgrounds, "p.fits", **how))
+elif door == "association":
+    found += offsky.subtract_association("x_asn.json", **how)
+elif door == "average":
+    found.append(offsky.average_file(backgrounds, "p.fits", **how))
+elif door == "models":
+    made = offsky.subtract(opened[0], opened[1:], on_outcome=found.append, **how)
+elif door == "average of models":
+    made = offsky.average(opened[1:], on_outcome=found.append, **how)
+elif door == "step":
+    made = BackgroundStep.call(target, backgrounds, **how)
+print(status("VmHWM") - before, max(each.predicted_bytes for each in found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc on this system")
+@pytest.mark.parametrize("profile", ["jwst", "offsky"])
+@pytest.mark.parametrize(
+    "door", ["file", "association", "average", "models", "average of models", "step"]
+)
+def test_no_door_takes_more_than_was_predicted(tmp_path: Path, door: str, profile: str) -> None:
+    """Programmes: `test_programme.py`."""
+    if door == "step":
+        pytest.importorskip("jwst", reason="the JWST pipeline is not installed: offsky[jwst]")
+    for i in range(6):
+        write_exposure(
+            tmp_path / f"e{i}_rate.fits",
+            sci=encoded_pixels(i % 3, None, 2048, 2048),
+            metadata={"meta.observation.exposure_number": str(i + 1)},
+        )
+    for i, name in enumerate(("small.fits", "small_b.fits")):
+        write_exposure(
+            tmp_path / name,
+            sci=encoded_pixels(i, None, 8, 8),
+            metadata={"meta.observation.exposure_number": str(i + 1)},
+        )
+    names = [f"e{i}_rate" for i in range(6)]
+    write_association(tmp_path / "x_asn.json", product("p", *names))
+    done = subprocess.run(
+        [sys.executable, "-c", BY_A_DOOR, door, profile], cwd=tmp_path,
+        env={**os.environ, "CRDS_PATH": str(tmp_path), "STPIPE_DISABLE_CRDS_STEPPARS": "true"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    peak, predicted = map(int, done.stdout.splitlines()[-1].split())
+    print(f"{door}, {profile}: {peak / predicted:.2f}")
     assert peak <= predicted

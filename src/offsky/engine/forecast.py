@@ -19,8 +19,9 @@ PROCESS_BYTES = 85 * 2**20
 EXPOSURE_BYTES = 100 * 2**10
 # What finding the median of an average takes, by pixel.
 _MEDIAN_PIXEL_BYTES = 2
-# What writing an average to a file takes, by pixel: the number kept as int32.
-_SAVE_PIXEL_BYTES = 4
+# What writing an average to a file takes, by pixel: the number kept as int32, and what of it is
+# not given back at once (of a full frame 5 MB, in some runs).
+_SAVE_PIXEL_BYTES = 6
 # One averaged row in a thread's memory: SCI, ERR, DQ, n_kept, two variances; and what
 # adjusting it by a factor takes (float64).
 _AVERAGE_ROW_BYTES = 22 + 40
