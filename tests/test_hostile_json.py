@@ -126,6 +126,17 @@ def test_what_is_nested_a_hundred_thousand_times_is_one_line(
     assert "d.json: not JSON" in refused(capsys, command, "d.json")
 
 
+@pytest.mark.parametrize("n_levels", [60, 200, 450, 700, 980])
+@pytest.mark.parametrize("key", ["options", "files", "products"])
+def test_what_is_nested_in_a_plan_is_one_line(
+    plan: Content, capsys: Any, key: str, n_levels: int
+) -> None:
+    plan[key] = {"sigma": "here"}
+    text = json.dumps(plan).replace('"here"', "[" * n_levels + "]" * n_levels)
+    Path("d.json").write_text(text)
+    assert "d.json: not JSON" in refused(capsys, "run", "d.json", "-o", "out")
+
+
 def calls_for(make: Callable[[int], Content], capsys: Any, n: int, *command: Any) -> int:
     """Return how many functions are called to judge a file of so many entries."""
     Path("n.json").write_text(json.dumps(make(n)))

@@ -1,6 +1,5 @@
 """Level-2 association files: which exposures make which product."""
 
-import json
 import logging
 import re
 from collections import Counter
@@ -10,6 +9,7 @@ from stat import S_ISREG
 from typing import Any
 
 from offsky.errors import AssociationError, MissingFileError, reason_of, shown
+from offsky.io.json_text import parse_json
 from offsky.io.names import product_root
 from offsky.io.regular import read_text
 
@@ -77,7 +77,7 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
         raise MissingFileError(f"{path}: no such file; check the name") from error
     except OSError as error:
         raise AssociationError(f"{path}: cannot be read ({reason_of(error)})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise AssociationError(
             f"{path}: not JSON ({error}); expected a level-2 association"
         ) from error
@@ -100,12 +100,12 @@ def read_association(path: Path, *, allow_outside: bool = False) -> list[Associa
 def _parsed(text: str) -> Any:
     """Return what a JSON text holds; a comma too many is none of our business."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         without = _NEEDLESS_COMMA.sub(lambda found: found[1] or "", text)
         if without == text:
             raise
-        return json.loads(without)
+        return parse_json(without)
 
 
 class _Reader:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from offsky.errors import ExposureError, MissingFileError, OutputError, reason_of
+from offsky.io.json_text import parse_json
 from offsky.io.output import write_text
 from offsky.io.parts import sweep
 from offsky.io.regular import irregular, open_regular, read_text
@@ -200,8 +201,8 @@ class Journal:
 
     def _read(self, output: str) -> dict[str, Any] | None:
         try:
-            record = json.loads(read_text(self._path(output), follow=False))
-        except (OSError, ValueError, RecursionError):
+            record = parse_json(read_text(self._path(output), follow=False))
+        except (OSError, ValueError):
             return None
         return record if isinstance(record, dict) else None
 

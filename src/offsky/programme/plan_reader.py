@@ -1,6 +1,5 @@
 """Read plans from JSON: whatever does not fit is told with its place."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -9,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from offsky.errors import OffskyError, ParameterError
+from offsky.io.json_text import parse_json
 from offsky.options import Options
 from offsky.programme.plan import Group, Plan, PlannedFile, PlannedProduct
 from offsky.programme.plan_json import FORMAT, VERSION, is_plan
@@ -69,7 +69,7 @@ def parse_plan(text: str, name: str) -> Plan:
         If it is no plan that this version understands, with the place in it.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise ParameterError(
             f"{name}: not JSON ({error}); expected a plan made by 'offsky plan'"

@@ -1,6 +1,5 @@
 """Make a plan: from associations, folders and exposure files to products and groups."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from offsky.errors import ExposureError, ParameterError
 from offsky.io.association import read_association
+from offsky.io.json_text import parse_json
 from offsky.io.mask_choice import masks_of_products
 from offsky.io.names import product_name
 from offsky.io.product import product_ending
@@ -151,8 +151,8 @@ def read_plan(path: Path) -> Plan | None:
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
     try:
-        content = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(read_text(path))
+    except (OSError, ValueError):
         return None
     return plan_of(content, str(path)) if is_plan(content) else None
 

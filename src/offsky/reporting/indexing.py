@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from offsky.io.json_text import parse_json
 from offsky.io.output import write_text
 from offsky.io.regular import read_text
 from offsky.outcome import FAILED, ProductOutcome
@@ -34,7 +35,7 @@ def entry_of(product: str, folder: Path) -> dict[str, Any] | None:
     """Return what the JSON beside a product's page tells an index; None without any."""
     path = (folder / page_name(Path(product))).with_suffix(".json")
     try:
-        told = json.loads(read_text(path))
+        told = parse_json(read_text(path))
         entry = told["index"]
         return entry if entry["name"] == product else None
     except (OSError, ValueError, TypeError, KeyError):
