@@ -73,14 +73,17 @@ def bits(chance: Random, content: bytearray) -> None:
 def bits_of_header(chance: Random, content: bytearray) -> None:
     """Flip some bits of cards."""
     for _ in range(chance.choice((1, 1, 2, 5))):
-        content[_card(chance, content) + chance.randrange(CARD)] ^= 1 << chance.randrange(8)
+        place = _card(chance, content) + chance.randrange(CARD)
+        # A file that was cut may end in the midst of a card.
+        content[min(place, len(content) - 1)] ^= 1 << chance.randrange(8)
 
 
 def letters(chance: Random, content: bytearray) -> None:
     """Put other characters into a card."""
     place = _card(chance, content)
     for _ in range(chance.choice((1, 1, 3))):
-        content[place + chance.randrange(CARD)] = chance.choice(b"0123456789'=/ TF.-E\t\0\xff(&\n")
+        other = min(place + chance.randrange(CARD), len(content) - 1)
+        content[other] = chance.choice(b"0123456789'=/ TF.-E\t\0\xff(&\n")
 
 
 def value(chance: Random, content: bytearray) -> None:

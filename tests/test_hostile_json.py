@@ -62,6 +62,14 @@ LIES: dict[str, Callable[[Content], Any]] = {
         for value in ([0, 1], [-5, -5], [HUGE, 1], [1], [1, 1, 1])
     },
     **{
+        f"{key} is {str(value)[:30]}": lambda plan, key=key, value=value: files_of(plan).update(
+            {key: value}
+        )
+        for key, value in (("mid_time", HUGE), ("pointing", [HUGE, 1]), ("pointing", [1]))
+    },
+    "an option is huge": lambda plan: plan["products"][0]["options"].update(sigma=HUGE),
+    "a factor is huge": lambda plan: plan["products"][0]["options"].update(target_scale=HUGE),
+    **{
         f"output is {value[:9]!r}": lambda plan, value=value: plan["products"][0].update(
             output=value
         )

@@ -226,7 +226,7 @@ class _Reader:
             return make(**{key: _frozen(value) for key, value in part.items()})
         except OffskyError as error:
             raise self._wrong(place, str(error)) from error
-        except (AttributeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
             raise self._wrong(place, f"values of the wrong kind ({error})") from error
 
     def _file(self, path: str, part: Any) -> PlannedFile:
@@ -254,7 +254,10 @@ class _Reader:
 
     def _float(self, part: Any, place: str) -> float | None:
         found = self._value(part, (float, int, type(None)), place)
-        return None if found is None else float(found)
+        try:
+            return None if found is None else float(found)
+        except OverflowError as error:
+            raise self._wrong(place, "a number beyond all that is measured") from error
 
     def _pointing(self, part: Any, place: str) -> tuple[float, float] | None:
         if part is None:
