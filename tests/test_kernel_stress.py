@@ -6,6 +6,8 @@ are as many exposures as there may be.
 
 import os
 import random
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -208,6 +210,44 @@ def test_samples_at_odd_bytes_are_refused(kernel: Any) -> None:
             20,
             results(inputs, 20),
         )
+
+
+# Two threads fill the same range, which nothing in offsky does.
+_RACE = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from test_kernel_stress import NONE, Planes, Rule, call, results
+import offsky.kernel._c
+from offsky import kernel
+
+n = 200_000
+inputs = Planes(sci=[np.ones(n, "f4")] * 9, err=[np.ones(n, "f4")] * 9)
+out, begin = results(inputs, n), threading.Barrier(2)
+
+def work():
+    own = results(inputs, 1)
+    mine = out._replace(n_rejected=own.n_rejected, n_masked=own.n_masked)
+    begin.wait()
+    for _ in range(20):
+        call(kernel.average, inputs, Rule(NONE, 3, 3, -1), 0, n, mine)
+
+threads = [threading.Thread(target=work) for _ in range(2)]
+[each.start() for each in threads]
+[each.join() for each in threads]
+"""
+
+
+@pytest.mark.skipif(
+    not os.environ.get("OFFSKY_SANITIZED", "").endswith("thread"), reason="for .ci/sanitize"
+)
+def test_a_race_that_is_made_on_purpose_is_reported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _RACE, Path(__file__).parent],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert "WARNING: ThreadSanitizer: data race" in done.stderr, done.stderr[-2000:]
+    assert done.returncode == 66
 
 
 @pytest.mark.skipif("OFFSKY_SANITIZED" not in os.environ, reason="for .ci/sanitize")

@@ -2,12 +2,10 @@
  * the scratch memory, then lets go of the interpreter lock for the whole computation.
  *
  * Uses the limited API and the buffer protocol only: no NumPy headers, one
- * binary for every Python version from 3.11.
+ * binary for every Python version from 3.11. The build says so by Py_LIMITED_API,
+ * but for a free-threaded Python, which has no limited API.
  */
 #define PY_SSIZE_T_CLEAN
-#ifndef Py_LIMITED_API /* the build defines it */
-#define Py_LIMITED_API 0x030B0000
-#endif
 #include <Python.h>
 
 #include <math.h>
@@ -790,5 +788,11 @@ static struct PyModuleDef module = {
 PyMODINIT_FUNC
 PyInit__c(void)
 {
-    return PyModule_Create(&module);
+    PyObject *made = PyModule_Create(&module);
+#ifdef Py_GIL_DISABLED
+    /* There is no state here: a call works on its arguments, of which it holds references. */
+    if (made)
+        PyUnstable_Module_SetGIL(made, Py_MOD_GIL_NOT_USED);
+#endif
+    return made;
 }
