@@ -20,6 +20,7 @@ import offsky
 from offsky.measure.blocks import bin_of, block_means, block_sums, block_union
 from offsky.measure.gather import Background, Gathering, Plane
 from offsky.measure.scatter import pair_scatter, pair_scatters, row_medians
+from offsky.report.charts import nice, ticks
 from offsky.report.encode import FILTERS, MISSING, Scale, filtered, packed, scale_for
 from offsky.report.markup import resource, tag
 from offsky.values.gathered import COUNT, UNUSABLE
@@ -623,3 +624,22 @@ def test_real_nods_in_a_slit_are_not_blamed_for_their_negatives(
     assert "on purpose" in checks["OFF102"]["finding"]
     assert checks["OFF105"]["state"] == "ok"
     assert told["shape"] == [25, 341]
+
+
+@pytest.mark.parametrize("profile", ["jwst", "offsky"])
+def test_a_page_says_why_the_scatter_over_err_of_backgrounds_is_not_known(
+    folder: Path, profile: str
+) -> None:
+    page, told = a_summary(folder, profile=profile)
+    ratios = [each["err_ratio"] for each in told["backgrounds"]]
+    if profile == "jwst":
+        assert ratios == [None] * 3
+        assert page.count("<td>not read</td>") == 3
+        assert "With --profile=offsky or --errors=propagate it is read" in page
+    else:
+        assert None not in ratios
+        assert "not read" not in page
+
+
+def test_ticks_of_a_chart_have_no_negative_zero() -> None:
+    assert next(nice(each) for each in ticks(-0.003, 0.018)) == "0"

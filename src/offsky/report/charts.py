@@ -48,7 +48,8 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
     step = next(size * k for k in (1, 2, 5, 10) if size * k >= raw)
     first = np.ceil(low / step - 1e-9)
     last = np.floor(high / step + 1e-9)
-    return [float(f"{i * step:.10g}") for i in np.arange(first, last + 1)]
+    # Not -0, which Python and NumPy know.
+    return [float(f"{i * step:.10g}") + 0.0 for i in np.arange(first, last + 1)]
 
 
 def chart(

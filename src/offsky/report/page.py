@@ -12,7 +12,7 @@ from offsky.report.charts import Line, chart, nice, thinned
 from offsky.report.codes import paragraphs
 from offsky.report.markup import Safe, as_script, joined, page, tag
 from offsky.report.methods import bibtex, latex, plain
-from offsky.report.summary import Summary, histogram_edges, known
+from offsky.report.summary import BackgroundRow, Summary, histogram_edges, known
 from offsky.values.finding import STATES, Finding
 
 SHAPES = {"failed": "✕", "doubtful": "▲", "unknown": "?", "ok": "●"}
@@ -278,14 +278,27 @@ def _backgrounds(summary: Summary) -> Safe:
             row.date[:19].replace("T", " ") if row.date else "not known",
             _number(row.separation),
             _number(row.level),
-            _number(row.err_ratio, "ERR not read"),
+            "not read" if _is_unread(row) else _number(row.err_ratio),
             "not known" if row.rejected is None else f"{1 - row.rejected:.2%}",
             row.fate,
             row.remarks,
         ]
         for row in summary.backgrounds
     ]
-    return _table(head, rows, label="Backgrounds")
+    table = _table(head, rows, label="Backgrounds")
+    if not any(_is_unread(row) for row in summary.backgrounds):
+        return table
+    note = (
+        "Scatter / ERR, not read: these options need no ERR of the backgrounds, or a file has "
+        "none. With --profile=offsky or --errors=propagate it is read, and stands here; 1 is "
+        "expected."
+    )
+    return joined((table, tag("p", note, class_="note")))
+
+
+def _is_unread(row: BackgroundRow) -> bool:
+    """Tell whether rows of a background were seen, and its ERR was not."""
+    return row.err_ratio is not None and not isfinite(row.err_ratio)
 
 
 def _number(value: float | None, otherwise: str = "not known") -> str:
