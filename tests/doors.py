@@ -394,7 +394,7 @@ class ModelDoor(Door):
     """`offsky.subtract` with open data models."""
 
     name = "model"
-    abilities = frozenset({"average", "masks", "positions", "asdf", "progress"})
+    abilities = frozenset({"average", "masks", "positions", "asdf", "progress", "reports"})
     from_models = True
 
     def _make_one(self, job: Job, folder: Path, changes: Changes, how: How) -> Made:
@@ -422,7 +422,7 @@ class StepDoor(Door):
     """`BackgroundStep.call`, without CRDS."""
 
     name = "step"
-    abilities = frozenset({"average", "masks", "asdf", "progress"})
+    abilities = frozenset({"average", "masks", "asdf", "progress", "reports"})
     from_models = True
     needs = ("jwst",)
 
@@ -441,6 +441,8 @@ class StepDoor(Door):
         more = {name: str(each) if name in as_text else each for name, each in changes.items()}
         if how.mask_dir is not None:
             more["mask_dir"] = os.fspath(how.mask_dir)
+        if how.report is not None:
+            more["report"] = os.fspath(how.report)
         more |= {name: each for name, each in how.named().items() if name in ("memory", "threads")}
         masks = [f"{name}={mask}" for name, mask in masks_by_name([job]).items()]
         if how.progress is not None:

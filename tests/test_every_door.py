@@ -133,7 +133,8 @@ def test_the_page_of_a_product_tells_the_same_through_every_door(
         for all_ in (made, expected)
     )
     for one, other in zip(told, known, strict=True):
-        for name in ("checks", "after", "before", "flags", "histogram", "backgrounds", "shape"):
+        names = ("checks", "after", "before", "flags", "histogram", "backgrounds", "shape")
+        for name in (*names, "description", "parameters"):
             assert one[name] == other[name], name
     if "many" in door.abilities:
         index = json.loads((folder / "pages" / "index.json").read_text())

@@ -643,3 +643,29 @@ def test_a_page_says_why_the_scatter_over_err_of_backgrounds_is_not_known(
 
 def test_ticks_of_a_chart_have_no_negative_zero() -> None:
     assert next(nice(each) for each in ticks(-0.003, 0.018)) == "0"
+
+
+def test_a_model_without_backgrounds_has_no_page_and_says_so(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain.expose(folder / "t_rate.fits", np.ones((8, 9)))
+    told: list[offsky.Outcome] = []
+    with offsky.subtract("t_rate.fits", [], report=True, on_outcome=told.append):
+        pass
+    assert "t_bsub.fits: no report: nothing was subtracted" in caplog.text
+    assert told[0].report is None
+    assert not list(folder.glob("*.html"))
+
+
+def test_the_page_of_a_model_goes_where_it_is_told(folder: Path) -> None:
+    subtracted(folder)
+    names = ["b1_rate.fits", "b2_rate.fits"]
+    told: list[offsky.Outcome] = []
+    for report in (True, "mine.html"):
+        with offsky.subtract("t_rate.fits", names, report=report, on_outcome=told.append):
+            pass
+    assert [each.report for each in told] == ["t_bsub.html", "mine.html"]
+    assert json.loads(Path("mine.json").read_text())["name"] == "t_bsub.fits"
+    Path("mine.html").write_text("my own")
+    with pytest.raises(offsky.OffskyError, match=r"mine\.html: exists already and is no report"):
+        offsky.subtract("t_rate.fits", names, report="mine.html")

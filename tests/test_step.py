@@ -220,7 +220,7 @@ def test_no_exposure_type_with_a_reference_background_is_forgotten() -> None:
 
 def test_the_parameters_are_jwst_s_and_the_options() -> None:
     ours, theirs = BackgroundStep().get_pars(), jwst.background.BackgroundStep().get_pars()
-    of_ours = {"profile", "masks", "mask_dir", "memory", "threads"}
+    of_ours = {"profile", "masks", "mask_dir", "report", "memory", "threads"}
     added = {*of_ours, *(each.name for each in declarations(Options))} - set(theirs)
     assert set(ours) == set(theirs) | added
     # "Not given" for all that a profile decides; sigma is then the 3 it has been.

@@ -261,14 +261,9 @@ def _observers(
     if report is False:
         return ()
     # What only an option needs is imported there: a cold run waits for less.
-    from offsky.reporting.observed import PageObserver
-    from offsky.reporting.place import place_of
+    from offsky.reporting.observed import page_observers
 
-    place = place_of(None if report is True else report, overwrite=overwrite, thumbnails=index)
-    if index and place.path is not None:
-        raise ParameterError(f"{report}: one page cannot show several products; name a folder")
-    place.check(output)
-    return (PageObserver(place),)
+    return page_observers(report, output, overwrite=overwrite, thumbnails=index)
 
 
 def _indexed(
@@ -291,7 +286,7 @@ def _answer(result: Result) -> Outcome | OffskyError:
     """Return the outcome of a product, or the error that stopped it with its name."""
     error = result.error
     if error is None:
-        return _warned(_with_report(result.succeeded(), result.order))
+        return _warned(result.succeeded())
     if not isinstance(error, OffskyError):
         raise error
     if result.order.name and result.order.name not in str(error):
@@ -364,14 +359,7 @@ def _made(
 ) -> Outcome:
     """Make one order; raise what stopped it."""
     (result,) = make([order], options=options, limits=limits, progress=progress)
-    outcome = replace(result.succeeded(), elapsed_s=time.perf_counter() - started)
-    return _warned(_with_report(outcome, order))
-
-
-def _with_report(outcome: Outcome, order: Order) -> Outcome:
-    """Return an outcome that names its page."""
-    pages = [getattr(each, "page", None) for each in order.observers]
-    return replace(outcome, report=str(pages[0])) if pages and pages[0] else outcome
+    return _warned(replace(result.succeeded(), elapsed_s=time.perf_counter() - started))
 
 
 def _warned(outcome: Outcome) -> Outcome:

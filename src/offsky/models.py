@@ -14,7 +14,7 @@ from offsky.arguments import check_callable, list_of
 from offsky.choices import FurtherChanges, choose_options
 from offsky.combine.planes import count_threads
 from offsky.engine.make import make
-from offsky.engine.order import Limits, Order, Progress, Result
+from offsky.engine.order import Limits, Observer, Order, Progress, Result
 from offsky.errors import ParameterError
 from offsky.io.average_product import FileAverage
 from offsky.io.files import unchanged
@@ -46,6 +46,7 @@ def subtract(
     mask_dir: StrPath | None = None,
     imprints: Sequence[Any] = (),
     combined_path: StrPath | None = None,
+    report: StrPath | bool = False,
     overwrite: bool = False,
     memory: int | str | None = None,
     progress: Progress | None = None,
@@ -89,8 +90,11 @@ def subtract(
     combined_path : path-like or None
         Where to write the average itself, as ASDF where the name ends in ``.asdf``, else as
         FITS; None for nowhere.
+    report : path-like or bool
+        Where to write a page that shows the result: a name (``.html``), a folder, or True for
+        the current directory. Where nothing was subtracted there is none. See docs/report.md.
     overwrite : bool
-        Whether that file may replace an existing one.
+        Whether the average, or the page, may replace an existing file that is no report.
     memory : int, str or None
         Most memory of the process beside the models, in bytes or as "250M" (M is 2**20);
         None for no limit.
@@ -136,6 +140,7 @@ def subtract(
             masks=masks_for(members, masks, mask_dir),
             imprint_choice=tuple(list_of("imprints", imprints)),
             policy=Policy(force=force),
+            observers=observers_of(report, overwrite=overwrite),
         )
         return made(order, chosen, threads, memory, progress, on_outcome).product
 
@@ -232,6 +237,18 @@ def made(
     if on_outcome is not None:
         on_outcome(outcome)
     return result
+
+
+def observers_of(
+    report: StrPath | bool | None, *, overwrite: bool = False
+) -> tuple[Observer, ...]:
+    """Return what writes the page of a product, where one is wanted."""
+    if report is None or report is False:
+        return ()
+    # What only an option needs is imported there.
+    from offsky.reporting.observed import page_observers
+
+    return page_observers(report, overwrite=overwrite)
 
 
 @contextmanager

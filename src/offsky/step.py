@@ -11,7 +11,7 @@ from offsky.engine.order import Order, Progress
 from offsky.errors import ParameterError
 from offsky.io.mask_choice import masks_for
 from offsky.io.model_product import ModelAverage, ModelProduct
-from offsky.models import made
+from offsky.models import made, observers_of
 from offsky.options import PROFILES, Options, declarations
 from offsky.outcome import SKIPPED
 from offsky.selection.suitability import Policy
@@ -59,6 +59,7 @@ def spec_of(options_class: type[Options] = Options) -> str:
     lines += [
         "masks = force_list(default=None)  # Masks of backgrounds, each as BACKGROUND=FILE",
         "mask_dir = string(default=None)  # Folder with <root>_mask.fits of <root>_rate.fits",
+        "report = string(default=None)  # Page to write (.html), or a folder for it",
         "memory = string(default=None)  # Most memory beside the models, such as 4G",
         "threads = integer(default=None)  # Threads to use. None: one a core",
     ]
@@ -185,6 +186,7 @@ class BackgroundStep(JwstBackgroundStep):  # type: ignore[misc]
             # Inside a pipeline they have been subtracted, and are not given.
             imprint_choice=imprints,
             policy=Policy(force=True, all_or_nothing_tilt=True),
+            observers=observers_of(self.report),
         )
         result = made(order, self._options(), self.threads, self.memory, self.progress)
         outcome = result.succeeded()

@@ -1,7 +1,7 @@
 """What is asked of the engine, within which limits, and what it answers."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -74,7 +74,7 @@ class Observer(Protocol):
         outcome : Outcome
             What was used and rejected.
         product : Path
-            The file.
+            The file; what it would be called where the product is a model in memory.
         members : Members or None
             What was seen of the backgrounds; None where nothing was averaged.
         """
@@ -166,12 +166,15 @@ class Result:
     combined: Any = None
 
     def succeeded(self) -> Outcome:
-        """Return the outcome; raise the error where there is none."""
+        """Return the outcome, with its page if any; raise the error where there is none."""
         if self.error is not None:
             raise self.error
         if self.outcome is None:
             raise RuntimeError("an order without an outcome or an error")
-        return self.outcome
+        pages = [getattr(each, "page", None) for each in self.order.observers]
+        if not any(pages):
+            return self.outcome
+        return replace(self.outcome, report=str(pages[0]))
 
 
 Orders = Sequence[Order]

@@ -16,6 +16,7 @@ from offsky.io.average_product import FileAverage
 from offsky.io.cards import Provenance, average_metadata, input_records
 from offsky.io.imprinted import ImprintedExposure, bare, imprints_of
 from offsky.io.mask import UserMask
+from offsky.io.names import product_name, product_root
 from offsky.io.product import FileProduct
 from offsky.io.writer import Publication, SavedAverage, Writer
 from offsky.options import Options
@@ -221,13 +222,16 @@ class Making:
 
     def _tell_observers(self, outcome: Outcome, product: Any) -> None:
         """Let observers finish; the product is there, whatever becomes of their work."""
-        if not hasattr(product, "__fspath__"):
+        if self.target is None:
             return
+        # A model in memory is called what its file would be.
+        root = product_root(Path(self.target.name))
+        path = Path(_named(product) or product_name(root, self.target.shape))
         for observer in self.order.observers:
             try:
-                observer.finish(outcome, Path(product), self.members)
+                observer.finish(outcome, path, self.members)
             except Exception as error:
-                log.warning("%s: no report: %s", product, error)
+                log.warning("%s: no report: %s", path, error)
                 log.debug("the report failed", exc_info=error)
 
     def _guarded(self, work: Callable[[], None]) -> None:

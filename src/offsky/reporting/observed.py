@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from offsky.engine.order import Observer, Watched
+from offsky.errors import ExposureError, ParameterError
 from offsky.io.facts import exposure_facts, pointing_of
 from offsky.io.inspected import inspected
 from offsky.measure.gather import Background, Gathering, Plane
@@ -17,13 +18,42 @@ from offsky.outcome import Outcome
 from offsky.report.summary import Summary
 from offsky.reporting.facts import background_facts, common_facts, expected_rejection
 from offsky.reporting.pages import write_report
-from offsky.reporting.place import Place
+from offsky.reporting.place import Place, place_of
 from offsky.reporting.summarize import describe, parameters_of, summarize
 from offsky.subtraction import TargetRows
 from offsky.values.average import ClippedMean
 from offsky.values.exposure import Rows
 from offsky.values.facts import ExposureFacts, Facts
 from offsky.values.gathered import Gathered
+
+
+def page_observers(
+    report: str | os.PathLike[str] | bool,
+    product: Path | None = None,
+    *,
+    overwrite: bool = False,
+    thumbnails: bool = False,
+) -> "tuple[PageObserver, ...]":
+    """Return what writes the page of a product; of True beside the product.
+
+    Parameters
+    ----------
+    report : path-like or bool
+        As of `offsky.subtract_file`.
+    product : Path or None
+        The product; None where its name is not known yet.
+    overwrite, thumbnails : bool
+        As of `Place`.
+    """
+    if report is False:
+        return ()
+    place = place_of(
+        None if report is True else report, overwrite=overwrite, thumbnails=thumbnails
+    )
+    if thumbnails and place.path is not None:
+        raise ParameterError(f"{report}: one page cannot show several products; name a folder")
+    place.check(product)
+    return (PageObserver(place),)
 
 
 class PageObserver(Observer):
@@ -78,6 +108,8 @@ class PageObserver(Observer):
         if watched is None or gathering is None:
             return
         if not outcome.backgrounds:
+            if outcome.output is None:
+                raise ExposureError("nothing was subtracted, and a model is no file to read")
             # Nothing went by: the product is a copy. What reads products is imported for it alone.
             from offsky.reporting.existing import summary_of
 
