@@ -21,6 +21,7 @@ websocket = pytest.importorskip("websocket", reason="websocket-client is not ins
 pytestmark = pytest.mark.skipif(FIREFOX is None, reason="no Firefox on this machine")
 
 READOUT = "({...document.querySelector('[data-offsky=readout]').dataset})"
+WORDS = "document.querySelector('[data-offsky=readout]').textContent"
 COUNT = "({...document.querySelector('[data-offsky=count]').dataset})"
 
 
@@ -93,7 +94,7 @@ def test_firefox_shows_the_values_of_the_file_within_half_a_step(
 
 def test_keys_choose_planes_and_swap_them_in_firefox(report: Path, quiet: Firefox) -> None:
     quiet.open(report, "#plane=after&x=11&y=7")
-    assert quiet.value(READOUT)["x"] == "11"
+    quiet.wait("document.querySelector('[data-offsky=readout][data-x=\"11\"]')")
     keys = {"1": "before", "b": "after", "3": "average", "4": "kept", "5": "flags", "2": "after"}
     for key, plane in keys.items():
         quiet.press(key)
@@ -134,3 +135,11 @@ def test_the_filter_of_an_index_is_kept_in_the_fragment_in_firefox(
     quiet.open(index, fragment)
     assert quiet.value(COUNT)["shown"] == "1"
     assert quiet.value("document.querySelector('[data-offsky=filter]').value") == "bsub"
+
+
+def test_one_sample_is_not_told_as_several_in_firefox(folder: Path, quiet: Firefox) -> None:
+    quiet.open(Path(subtracted(folder).report), "#plane=after&x=20&y=20")
+    quiet.wait(f"{WORDS}.includes('; 3 samples kept')")
+    plain.run("subtract", "t_rate.fits", "b1_rate.fits", "-o", "one.fits", "--report")
+    quiet.open(folder / "one.html", "#plane=after&x=20&y=20")
+    quiet.wait(f"{WORDS}.includes('; 1 sample kept')")

@@ -275,7 +275,7 @@
     }
     if (one.about.noise && name === "after" && !Number.isNaN(value)) parts.push(`${short(value / one.about.noise)} sigma`);
     else if (one.about.noise && !Number.isNaN(value)) parts.push(`${short((value - at(one.sample, 0.5)) / one.about.noise)} sigma from the median`);
-    if (kept && name !== "kept") parts.push(`${short(kept.values[i])} samples kept`);
+    if (kept && name !== "kept") parts.push(`${short(kept.values[i])} sample${kept.values[i] === 1 ? "" : "s"} kept`);
     readout.textContent = parts.filter(Boolean).join("; ");
   }
 
