@@ -117,8 +117,8 @@ class Grower:
         Returns
         -------
         list of Piece
-            What is settled now, in the order of the rows; the average of rows taken before is
-            a copy.
+            What is settled now, in the order of the rows; they serve until the next rows are
+            taken. The average of rows taken before is a copy.
         """
         ny = self._shape[0]
         start, marks = self._marks(first, last, len(images))
