@@ -12,6 +12,7 @@ from cluster import Cluster, process, wait_for
 from programmes import content, expose, leftovers, offsky_command
 
 pytest.importorskip("distributed", reason="dask.distributed is not installed: offsky[dask]")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -194,6 +194,7 @@ def test_unknown_files_cost_work_in_proportion(request: Any, capsys: Any, what: 
     assert many < 12 * few
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["files of a plan", "other members"])
 def test_two_hundred_thousand_unknown_files_are_a_few_lines(
     request: Any, capsys: Any, what: str
@@ -211,6 +212,7 @@ def test_two_hundred_thousand_unknown_files_are_a_few_lines(
     assert len(capsys.readouterr().err.splitlines()) <= 25
 
 
+@pytest.mark.slow
 def test_members_that_are_not_there_stop_a_product_in_one_line(
     association: Content, capsys: Any
 ) -> None:

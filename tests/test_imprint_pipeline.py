@@ -173,6 +173,7 @@ def corrected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         each.close()
 
 
+@pytest.mark.slow
 def test_inside_the_pipeline_an_imprint_is_subtracted_once(
     folder: Path,
     members: list[tuple[str, str]],
@@ -215,6 +216,7 @@ def test_inside_the_pipeline_an_imprint_is_subtracted_once(
     np.testing.assert_array_equal(pixels("product_bsub.fits"), results["offsky"][0])
 
 
+@pytest.mark.slow
 def test_the_pipeline_makes_of_a_plans_associations_what_the_plan_makes(
     folder: Path,
     members: list[tuple[str, str]],

@@ -380,6 +380,7 @@ def test_nods_that_share_files_are_made_in_one_pass_with_the_same_pixels(
             np.testing.assert_array_equal(pixels(made.product, name), pixels(alone.product, name))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, SHAPE[0]), threads=st.integers(1, 3))
 def test_neither_blocks_nor_threads_change_a_pixel(

@@ -110,6 +110,7 @@ def test_threads_fill_one_result_from_planes_anywhere(kernel: Any, seed: int) ->
     compare(kernel, chance, chance.choice((1, 2, 3, 7, 12, 33, 100)), chance.randrange(1, 700))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_as_many_exposures_as_there_may_be(kernel: Any, seed: int) -> None:
     compare(kernel, random.Random(seed), _MOST_EXPOSURES, 3)

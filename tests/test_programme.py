@@ -294,6 +294,7 @@ for line in open("/proc/self/status"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")
 @pytest.mark.parametrize("source", ["dedicated", "dithers"])
 @pytest.mark.parametrize("profile", PROFILES)
@@ -527,6 +528,7 @@ def test_the_run_says_what_came_of_every_product_and_leaves_a_summary(folder: Pa
     assert json.loads(as_json.stdout)["n_made"] == 0
 
 
+@pytest.mark.slow
 def test_options_that_the_plan_has_settled_are_refused_at_the_run(dithers: list[Path]) -> None:
     offsky_command("plan", ".", "--from", "dithers", "-o", "plan.json")
     done = offsky_command("run", "plan.json", "--sigma", "2")
@@ -582,6 +584,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder, whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_killed_at_any_moment_leaves_whole_products_and_is_taken_up_again(
     large: tuple[Path, Path], tmp_path: Path, workers: int
@@ -608,6 +611,7 @@ def test_a_run_killed_at_any_moment_leaves_whole_products_and_is_taken_up_again(
     assert leftovers(out) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_tidies_up(large: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     for workers in (1, 2):
@@ -638,6 +642,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc on this system")
 def test_a_worker_that_is_killed_is_replaced(large: tuple[Path, Path], tmp_path: Path) -> None:
     inputs, whole = large
@@ -662,6 +667,7 @@ def die(job: Any) -> GroupReport:
     return make_group_report(job)
 
 
+@pytest.mark.slow
 def test_a_group_that_kills_every_worker_fails_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

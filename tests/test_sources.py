@@ -224,6 +224,7 @@ def test_without_sep_one_line_tells_what_to_install(
         offsky.subtract(target, backgrounds, options=Options(mask_sources=True))
 
 
+@pytest.mark.slow
 def test_memory_of_the_search_is_bounded(finder: None) -> None:
     """Thirty-two exposures of 1024 x 1024 take no more than strips and bits."""
     rng = np.random.default_rng(1)

@@ -307,6 +307,7 @@ def test_strun_takes_the_list_as_an_option(files: Path) -> None:
     assert Path("target_combinedbackground.fits").exists()
 
 
+@pytest.mark.slow
 def test_strun_takes_a_parameter_file(files: Path) -> None:
     step = BackgroundStep(bkg_list=["one_rate.fits", "four_rate.fits"], sigma=2.5)
     step.export_config("subtract.asdf")
@@ -385,6 +386,7 @@ def test_the_pipelines_of_the_command_line_use_it_too(
     assert value_in("product_cal.fits") == 9
 
 
+@pytest.mark.slow
 def test_the_spectroscopic_pipeline_uses_it_after_install(
     folder: Path, installed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

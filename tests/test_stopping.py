@@ -49,6 +49,7 @@ def test_other_errors_that_are_dropped_are_told_as_before() -> None:
     assert "ValueError: told" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_lost_signal_is_not_taken_for_one_of_two(sent: str) -> None:
     code = (

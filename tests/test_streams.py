@@ -178,6 +178,7 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 0.8, 1.5])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGHUP])
 def test_ctrl_c_with_workers_is_one_true_line(
