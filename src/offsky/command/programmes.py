@@ -166,31 +166,38 @@ def run(
       offsky run plan.json -o products/ --dask tcp://10.0.0.1:8786
     """
     from offsky.outcome import FAILED
-    from offsky.programme.run import run_programme
+    from offsky.programme.run import run_programme, stopped_with
 
     with one_line_errors():
         made = _plan_of(inputs, how)
-        with _executor(how) as executor, _bar(len(made.products)) as tell:
-            summary = run_programme(
-                made,
-                output,
-                executor=executor,
-                memory_bytes=_memory(how),
-                overwrite=how["overwrite"],
-                checksum=checksum,
-                save_combined=save_combined,
-                report=_report_folder(report, output),
-                on_outcome=tell,
-            )
-        say = Printer()
-        if as_json:
-            say(json.dumps(summary.as_dict(), allow_nan=False))
-        else:
-            from offsky.command.tables import print_summary
+        summary = None
+        try:
+            with _executor(how) as executor, _bar(len(made.products)) as tell:
+                summary = run_programme(
+                    made,
+                    output,
+                    executor=executor,
+                    memory_bytes=_memory(how),
+                    overwrite=how["overwrite"],
+                    checksum=checksum,
+                    save_combined=save_combined,
+                    report=_report_folder(report, output),
+                    on_outcome=tell,
+                )
+            say = Printer()
+            if as_json:
+                say(json.dumps(summary.as_dict(), allow_nan=False))
+            else:
+                from offsky.command.tables import print_summary
 
-            say.run(lambda: print_summary(summary, output))
-            if report is not None:
-                say(f"report: {(_report_folder(report, output) or output) / 'index.html'}")
+                say.run(lambda: print_summary(summary, output))
+                if report is not None:
+                    say(f"report: {(_report_folder(report, output) or output) / 'index.html'}")
+        except KeyboardInterrupt as stop:
+            if summary is None:
+                raise
+            # All of it is made: "nothing was left behind" would not be true.
+            raise stopped_with(summary, stop) from None
     say.end(int(summary.count(FAILED) > 0))
 
 

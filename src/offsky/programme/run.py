@@ -156,45 +156,67 @@ def run_programme(
         if on_outcome is not None:
             on_outcome(outcome)
 
-    with journal.locked():
-        if report is not None:
-            _make_folder(report)
-        try:
-            journal.sweep(product.output for product in plan.products)
-            _tell_changed(changed_since(plan))
-            for product in plan.products:
-                if product.skipped is not None:
-                    note(ProductOutcome(product.output, product.target, SKIPPED, product.skipped))
-            _refuse_inputs(plan, folder)
-            for outcome in executor.run(jobs):
-                note(outcome)
-        except KeyboardInterrupt as stop:
-            with suppress(OffskyError):
+    summary, stop = None, None
+    try:
+        with journal.locked():
+            if report is not None:
+                _make_folder(report)
+            try:
                 journal.sweep(product.output for product in plan.products)
-            summary = _stopped(plan, jobs, outcomes, time.perf_counter() - started)
-            with suppress(OffskyError):
-                _write_summary(summary, folder)
-            raise _stopped_with(summary, stop) from None
-        for product in plan.products:
-            if product.output not in outcomes:
-                note(failed(product, "it was lost: no worker told what came of it; run again"))
-        # Of workers that died in this run.
-        journal.sweep(product.output for product in plan.products)
-        products = tuple(outcomes[product.output] for product in plan.products)
-        for warning in gaps_of(products):
-            log.warning("%s", warning)
-        summary = Summary(products, time.perf_counter() - started)
-        try:
-            _write_summary(summary, folder)
-        except OutputError as error:
-            if not summary.count(FAILED):
-                raise
-            # There is something else to tell.
-            log.warning("%s", error)
-        if report is not None:
-            from offsky.reporting.indexing import write_index_of_run
+                _tell_changed(changed_since(plan))
+                for outcome in _skipped(plan):
+                    note(outcome)
+                _refuse_inputs(plan, folder)
+                for outcome in executor.run(jobs):
+                    note(outcome)
+                for product in plan.products:
+                    if product.output not in outcomes:
+                        lost = "it was lost: no worker told what came of it; run again"
+                        note(failed(product, lost))
+                summary = _finished(plan, folder, journal, outcomes, started, report)
+            except KeyboardInterrupt as error:
+                stop = error
+                with suppress(OffskyError):
+                    journal.sweep(product.output for product in plan.products)
+                summary = _stopped(plan, jobs, outcomes, time.perf_counter() - started)
+                with suppress(OffskyError):
+                    _write_summary(summary, folder)
+    except KeyboardInterrupt as error:
+        # While the lock is taken, or once all is made and it is given back.
+        if summary is None:
+            raise
+        stop = error
+    if stop is not None:
+        raise stopped_with(summary, stop) from None
+    return summary
 
-            write_index_of_run(report, products, folder.resolve().name)
+
+def _finished(
+    plan: Plan,
+    folder: Path,
+    journal: Journal,
+    outcomes: dict[str, ProductOutcome],
+    started: float,
+    report: Path | None,
+) -> Summary:
+    """Tell and write what came of all products."""
+    # Of workers that died in this run.
+    journal.sweep(product.output for product in plan.products)
+    products = tuple(outcomes[product.output] for product in plan.products)
+    for warning in gaps_of(products):
+        log.warning("%s", warning)
+    summary = Summary(products, time.perf_counter() - started)
+    try:
+        _write_summary(summary, folder)
+    except OutputError as error:
+        if not summary.count(FAILED):
+            raise
+        # There is something else to tell.
+        log.warning("%s", error)
+    if report is not None:
+        from offsky.reporting.indexing import write_index_of_run
+
+        write_index_of_run(report, products, folder.resolve().name)
     return summary
 
 
@@ -222,15 +244,20 @@ def _write_summary(summary: Summary, folder: Path) -> None:
     write_text(folder / SUMMARY, text + "\n")
 
 
+def _skipped(plan: Plan) -> list[ProductOutcome]:
+    """Return what is said of products that the plan leaves out."""
+    return [
+        ProductOutcome(product.output, product.target, SKIPPED, product.skipped)
+        for product in plan.products
+        if product.skipped is not None
+    ]
+
+
 def _stopped(
     plan: Plan, jobs: Sequence[GroupJob], known: dict[str, ProductOutcome], elapsed_s: float
 ) -> Summary:
     """Return what came of a programme that was stopped: what is on disk counts."""
-    outcomes = {
-        product.output: ProductOutcome(product.output, product.target, SKIPPED, product.skipped)
-        for product in plan.products
-        if product.skipped is not None
-    } | known
+    outcomes = {outcome.output: outcome for outcome in _skipped(plan)} | known
     for job in jobs:
         for product in job.products:
             if product.output not in outcomes:
@@ -241,7 +268,7 @@ def _stopped(
     return Summary(tuple(outcomes[product.output] for product in plan.products), elapsed_s)
 
 
-def _stopped_with(summary: Summary, stop: KeyboardInterrupt) -> Stopped:
+def stopped_with(summary: Summary, stop: KeyboardInterrupt) -> Stopped:
     """Return what tells how much a programme has made."""
     wanted = [each for each in summary.products if each.status != SKIPPED or each.details]
     n_made = sum(each.status != FAILED for each in wanted)
