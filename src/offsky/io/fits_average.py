@@ -91,11 +91,14 @@ def _primary(
             primary.header.remove(key, ignore_missing=True, remove_all=True)
         elif primary.header.get(key) != value:
             primary.header[key] = value
-    set_filename(primary.header, filename)
+    comments = primary.header.comments
+    told = comments["FILENAME"] if "FILENAME" in primary.header else "Name of the file"
+    primary.header["FILENAME"] = filename_card(filename, told)
     primary.header["DATE"] = now()
     primary.header["DATAMODL"] = "ImageModel"
     primary.header["NINTS"] = 1
-    set_cards(primary.header, provenance)
+    for key, value, comment in provenance.cards():
+        primary.header[key] = (value, comment)
     for line in provenance.history():
         primary.header.add_history(line)
     return primary
@@ -143,22 +146,8 @@ def kept_of(exposure: FitsExposure) -> Array | None:
         return None if kept is None else np.asarray(kept, dtype=np.float32)
 
 
-def set_filename(header: fits.Header, name: str) -> None:
-    """Write FILENAME, its comment as far as there is room beside a long name."""
+def filename_card(name: str, comment: str) -> tuple[str, str]:
+    """Return value and comment of FILENAME, the comment as far as there is room beside it."""
     name = printable(name)
-    comment = header.comments["FILENAME"] if "FILENAME" in header else "Name of the file"
     room = 80 - len("FILENAME= ''") - max(8, len(name)) - len(" / ")
-    header["FILENAME"] = (name, comment[: max(0, room)])
-
-
-def set_cards(header: fits.Header, provenance: Provenance) -> None:
-    """Write the facts of a product's making into its primary header."""
-    for key, value, comment in provenance.cards():
-        if not _has_card(header, key, value):
-            header[key] = (value, comment)
-
-
-def _has_card(header: fits.Header, key: str, value: object) -> bool:
-    """Tell whether a card is there as it will be: astropy takes long to write it again."""
-    known = header.get(key)
-    return type(known) is type(value) and known == value
+    return name, comment[: max(0, room)]

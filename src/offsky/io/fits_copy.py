@@ -80,11 +80,10 @@ class FitsCopy:
             if i == 0:
                 position += self._header_bytes
             elif owned is not None and any(key in extent.cards for key in _CHECKSUMS):
-                header = extent.header.copy()
+                header = NewHeader(self._target.raw_header(i))
                 for key in _CHECKSUMS:
-                    header.remove(key, ignore_missing=True)
-                raw = self._target.raw_header(i)
-                cards = NewHeader(header, raw, _CHECKSUMS.__contains__).tobytes()
+                    header.remove(key)
+                cards = header.tobytes()
                 self._headers.append((position, cards))
                 position += len(cards)
             else:

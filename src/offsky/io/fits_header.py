@@ -72,17 +72,6 @@ class Cards:
             return fits.Header.fromstring(self._raw.decode("ascii"))
 
     @property
-    def is_plain(self) -> bool:
-        """Whether its cards can be told apart without astropy."""
-        return self._places is not None
-
-    @property
-    def lines(self) -> list[bytes]:
-        """All cards of a plain header before its END, as they are written."""
-        raw = self._raw.rstrip(b" ")
-        return [self._raw[i : i + CARD] for i in range(0, len(raw) - len(b"END"), CARD)]
-
-    @property
     def n_bytes(self) -> int:
         """Length of the header's blocks."""
         return len(self._raw)
@@ -112,7 +101,7 @@ class Cards:
         """Return whether a keyword is there, and its value; None to ask astropy."""
         if self._places is None or keyword in self._hidden:
             return None
-        place = self._places.get(keyword.ljust(8).encode())
+        place = self._places.get(_padded(keyword))
         if place is None:
             return _ABSENT
         end = place + CARD
@@ -125,10 +114,9 @@ class Cards:
 _ABSENT = (False, None)
 
 
-@lru_cache(maxsize=8192)
-def is_plain_card(card: bytes) -> bool:
-    """Tell whether a card has a value, and is written as astropy would leave it."""
-    return _VALUE.fullmatch(card) is not None
+@lru_cache(maxsize=1024)
+def _padded(keyword: str) -> bytes:
+    return keyword.ljust(8).encode()
 
 
 @lru_cache(maxsize=4096)

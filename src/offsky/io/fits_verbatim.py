@@ -1,79 +1,148 @@
 """A header with a few cards changed, all others byte for byte as they were.
 
-`astropy.io.fits` mends what it reads: `nan` becomes a text, a Latin-1 letter a question mark,
-a keyword in small letters one in capitals; a card with a tab it refuses to write. Here it
-decides where new cards go and what they look like; the others are copied.
+Of the hundreds of cards of an exposure's primary header a product changes about twenty.
+`astropy.io.fits` parses, checks and formats all of them for that, and mends what it reads:
+`nan` becomes a text, a Latin-1 letter a question mark, a keyword in small letters one in
+capitals; a card with a tab it refuses to write. Here its `Card` formats those that change,
+they stand where its `Header` would put them, and the others are copied.
 """
 
-from collections import deque
-from collections.abc import Callable
+import warnings
+from functools import lru_cache
 
 from astropy.io import fits
+from astropy.io.fits.verify import VerifyError
 
 from offsky.io.fits_header import BLOCK, CARD
 
+_BLANK, _END = b" " * CARD, b"END".ljust(CARD)
+# New cards with a value stand before these.
+_COMMENTARY = (b"", b"COMMENT", b"HISTORY")
+_HISTORY_LENGTH = CARD - 8
+
+Value = str | int | float | None
+
 
 class NewHeader:
-    """A header that is changed through astropy, and written with the bytes it was read with.
+    """A header as bytes, changed card by card.
 
     Parameters
     ----------
-    header : astropy.io.fits.Header
-        The header as astropy reads it, to be changed.
-    raw : bytes or None
-        The header's blocks as they were; None where astropy writes all cards so.
-    changes : callable
-        Whether the cards of a keyword are astropy's: set, added or removed. Of HISTORY, lines
-        may be added.
+    raw : bytes
+        The header's blocks as they were.
     """
 
-    def __init__(
-        self,
-        header: fits.Header,
-        raw: bytes | None = None,
-        changes: Callable[[str], bool] = str.isspace,
-    ) -> None:
-        self.header = header
-        self._changes = changes
-        self._images = None if raw is None else card_images(raw)
+    def __init__(self, raw: bytes) -> None:
+        self._images = card_images(raw)
+        # A list is searched, not a dictionary kept: what changes is little.
+        self._keywords = [_keyword(image) for image in self._images]
+
+    def __contains__(self, keyword: str) -> bool:
+        """Tell whether there is a card of a keyword."""
+        return keyword.encode("ascii") in self._keywords
+
+    def comment(self, keyword: str, default: str) -> str:
+        """Return the comment of a card; `default` where there is no card, or a damaged one."""
+        if keyword not in self:
+            return default
+        image = self._images[self._keywords.index(keyword.encode("ascii"))]
+        try:
+            return str(fits.Card.fromstring(image).comment)
+        except (ValueError, VerifyError):
+            return default
+
+    def __setitem__(self, keyword: str, card: tuple[Value, str | None]) -> None:
+        """Set value and comment of a keyword; a comment of None stays as it is."""
+        key = keyword.encode("ascii")
+        if key in self._keywords:
+            place = self._keywords.index(key)
+            self._images[place] = _card(self._images[place], keyword, *card)
+            return
+        place = self._end()
+        while place and self._keywords[place - 1] in _COMMENTARY:
+            place -= 1
+        self._insert(place, key, _card(None, keyword, *card))
+
+    def remove(self, keyword: str) -> None:
+        """Remove all cards of a keyword, if there are any."""
+        key = keyword.encode("ascii")
+        while key in self._keywords:
+            place = self._keywords.index(key)
+            del self._images[place], self._keywords[place]
+
+    def add_history(self, text: str) -> None:
+        """Add a line of HISTORY after those there are, cut into cards where it is long."""
+        key = b"HISTORY"
+        for start in range(0, max(1, len(text)), _HISTORY_LENGTH):
+            image = _card(None, "HISTORY", text[start : start + _HISTORY_LENGTH], None)
+            place = self._end()
+            if key in self._keywords:
+                place = len(self._keywords) - self._keywords[::-1].index(key)
+            self._insert(place, key, image)
 
     def tobytes(self) -> bytes:
         """Return the header as it stands in a file, padded to whole blocks."""
-        if self._images is None:
-            return bytes(self.header.tostring().encode("ascii"))
-        kept: deque[bytes] = deque()
-        history: deque[bytes] = deque()
-        for image in self._images:
-            keyword = image[:8].decode("latin-1").strip().upper()
-            if keyword == "HISTORY":
-                history.append(image)
-            elif not self._changes(keyword):
-                kept.append(image)
-        out = []
-        for card in self.header.cards:
-            if card.keyword == "HISTORY" and history:
-                out.append(history.popleft())
-            elif card.keyword == "HISTORY" or self._changes(card.keyword):
-                out.append(str(card).encode("ascii"))
-            elif kept:
-                out.append(kept.popleft())
-        out += [*history, *kept]
-        content = b"".join(out) + b"END".ljust(CARD)
+        content = b"".join(self._images) + _END
         return content.ljust(-(-len(content) // BLOCK) * BLOCK)
+
+    def _end(self) -> int:
+        """Return the place after the last card that is not blank."""
+        place = len(self._images)
+        while place and self._images[place - 1] == _BLANK:
+            place -= 1
+        return place
+
+    def _insert(self, place: int, key: bytes, image: bytes) -> None:
+        self._images.insert(place, image)
+        self._keywords.insert(place, key)
+        # Blank cards at the end are room for new ones.
+        for _ in range(len(image) // CARD):
+            if self._images[-1] != _BLANK:
+                break
+            del self._images[-1], self._keywords[-1]
 
 
 def card_images(raw: bytes) -> list[bytes]:
     """Return the cards of a header before its END, each with its continuations."""
+    cards = [raw[start : start + CARD] for start in range(0, len(raw), CARD)]
+    if _END in cards:
+        del cards[cards.index(_END) :]
+    if b"CONTINUE" not in raw:
+        return cards
     images: list[bytes] = []
-    for start in range(0, len(raw), CARD):
-        card = raw[start : start + CARD]
-        if card[:8] == b"END     " or card.strip() == b"END":
-            break
-        if card[:8] == b"CONTINUE" and images:
+    for card in cards:
+        if card.startswith(b"CONTINUE") and images:
             images[-1] += card
         else:
             images.append(card)
-    while images and not images[-1].strip():
-        # Blank cards at the end are room for new ones.
-        images.pop()
     return images
+
+
+def _keyword(image: bytes) -> bytes:
+    keyword = image[:8].strip().upper()
+    return keyword if keyword != b"HIERARCH" else image[8:].partition(b"=")[0].strip().upper()
+
+
+def _card(image: bytes | None, keyword: str, value: Value, comment: str | None) -> bytes:
+    """Return a card with another value, as astropy writes it; a new one in place of None."""
+    # A cache would take -0.0 for 0.0.
+    write = _written.__wrapped__ if isinstance(value, float) else _written
+    return write(image, keyword, value, comment)
+
+
+# Many products of a programme have the same cards; True is not 1 here.
+@lru_cache(maxsize=1024, typed=True)
+def _written(image: bytes | None, keyword: str, value: Value, comment: str | None) -> bytes:
+    with warnings.catch_warnings():
+        # What astropy mends or remarks upon is not ours.
+        warnings.simplefilter("ignore")
+        if image is not None:
+            try:
+                card = fits.Card.fromstring(image)
+                card.value = value
+                if comment is not None:
+                    card.comment = comment
+                return str(card).encode("ascii")
+            except (ValueError, TypeError, VerifyError):
+                pass  # too damaged to be changed: it is replaced
+        return str(fits.Card(keyword, value, comment)).encode("ascii")

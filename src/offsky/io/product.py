@@ -1,21 +1,15 @@
 """A subtracted exposure as a file: which writer writes it, and its primary header."""
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from astropy.io import fits
-
 from offsky.errors import OutputError
 from offsky.io.cards import IMPRINT_KEYWORD, STATUS_KEYWORD, Provenance, now
 from offsky.io.fits import FitsExposure
-from offsky.io.fits_average import set_cards, set_filename
+from offsky.io.fits_average import filename_card
 from offsky.io.fits_copy import FitsCopy, can_copy
-from offsky.io.fits_folded import FoldedHeader
-from offsky.io.fits_header import is_plain_card
-from offsky.io.fits_layout import header_damage_told
 from offsky.io.fits_verbatim import NewHeader
 from offsky.io.imprinted import ImprintedExposure, bare
 from offsky.io.model_product import ModelFileWriter
@@ -150,7 +144,7 @@ class _FitsWriter:
     def finish(self, provenance: Provenance | None) -> None:
         """Complete the file."""
         if provenance is not None:
-            set_cards(self._header.header, provenance)
+            set_facts(self._header, provenance)
         with writing_told(self._part.path):
             self._body.finish()
         self._part.seal()
@@ -247,8 +241,6 @@ def _fits(target: Exposure) -> FitsExposure:
 def new_header(target: FitsExposure, output: Path, provenance: Provenance | None) -> NewHeader:
     """Return the target's primary header as the output will have it.
 
-    Only what products change can be set or looked up in it (`FoldedHeader`).
-
     Parameters
     ----------
     target : FitsExposure
@@ -257,63 +249,24 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
         The name the file will have.
     provenance : Provenance or None
         What is subtracted; None where there is nothing to subtract.
-
-    Raises
-    ------
-    ExposureError
-        If the target's header is damaged so that it cannot be written again.
     """
-    cards = target.extents[0].cards
-    with header_damage_told(target.path), warnings.catch_warnings():
-        # Oddities of cards that are copied as they are.
-        warnings.simplefilter("ignore")
-        is_changed = _is_changed
-        if provenance is not None and provenance.had_imprint:
-            is_changed = _is_changed_with_imprint
-        if all(map(_is_left_alone, cards.lines if cards.is_plain else [b""])):
-            header = NewHeader(FoldedHeader.of(cards, is_changed))
-        else:
-            header = NewHeader(cards.header.copy(), target.raw_header(0), is_changed)
-        _changed(header.header, output, provenance)
-        header.tobytes()
+    header = NewHeader(target.raw_header(0))
+    for key in ("CHECKSUM", "DATASUM"):
+        header.remove(key)
+    header["FILENAME"] = filename_card(output.name, header.comment("FILENAME", "Name of the file"))
+    header["DATE"] = now(), None
+    status = SKIPPED if provenance is None else COMPLETE
+    header[STATUS_KEYWORD] = status, "Background subtraction"
+    if provenance is not None:
+        if provenance.had_imprint:
+            header[IMPRINT_KEYWORD] = COMPLETE, "NIRSpec MSA Imprint Subtraction"
+        set_facts(header, provenance)
+        for line in provenance.history():
+            header.add_history(line)
     return header
 
 
-_CHECKSUMS = ("CHECKSUM", "DATASUM")
-_COMMENTARY = (b"        ", b"COMMENT ", b"HISTORY ", b"CONTINUE")
-
-
-def _is_left_alone(card: bytes) -> bool:
-    """Tell whether astropy writes a card as it was."""
-    return card.startswith(_COMMENTARY) or is_plain_card(card)
-
-
-def _is_changed(keyword: str) -> bool:
-    """Tell whether a keyword of the target's may be another in its product."""
-    return keyword.startswith("OFF") or keyword in (
-        *_CHECKSUMS,
-        "FILENAME",
-        "DATE",
-        STATUS_KEYWORD,
-    )
-
-
-def _is_changed_with_imprint(keyword: str) -> bool:
-    return keyword == IMPRINT_KEYWORD or _is_changed(keyword)
-
-
-def _changed(header: fits.Header, output: Path, provenance: Provenance | None) -> None:
-    for key in _CHECKSUMS:
-        header.remove(key, ignore_missing=True)
-    set_filename(header, output.name)
-    header["DATE"] = now()
-    header[STATUS_KEYWORD] = (
-        SKIPPED if provenance is None else COMPLETE,
-        "Background subtraction",
-    )
-    if provenance is not None:
-        if provenance.had_imprint:
-            header[IMPRINT_KEYWORD] = (COMPLETE, "NIRSpec MSA Imprint Subtraction")
-        set_cards(header, provenance)
-        for line in provenance.history():
-            header.add_history(line)
+def set_facts(header: NewHeader, provenance: Provenance) -> None:
+    """Write the facts of a product's making."""
+    for key, value, comment in provenance.cards():
+        header[key] = value, comment
