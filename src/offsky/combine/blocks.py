@@ -20,8 +20,13 @@ LEAST_GROWN = 8
 _LEAST_BAND = 32
 # What aligning the reads of a block takes, of a few hundred exposures.
 _SCRATCH_MARGIN = 2**16
-# Work on so little is done before threads have begun: two of them cost a millisecond.
+# It is done before threads have begun: two of them cost a millisecond.
 _TINY_BYTES = 2**17
+
+
+def is_tiny(row_bytes: int, n_rows: int) -> bool:
+    """Tell whether rows are so little work that no thread is begun for them."""
+    return n_rows * row_bytes <= _TINY_BYTES
 
 
 def block_rows(row_bytes: int, n_rows: int, n_threads: int) -> int:
@@ -136,11 +141,12 @@ def each_block(
             (first, min(first + height, last_row)) for first in range(first_row, last_row, height)
         )
         chains = [Chain(work, [block], *block) for block in blocks]
+    tiny = is_tiny(row_bytes, last_row - first_row)
     stopped = Event()
     # Two for each thread: where blocks follow each other, that before is still looked at.
     scratches: SimpleQueue[tuple[Scratch, Scratch]] = SimpleQueue()
     size = height * row_bytes + _SCRATCH_MARGIN
-    for _ in range(threads):
+    for _ in range(1 if tiny else threads):
         scratches.put((Scratch(size), Scratch(size)))
 
     def work_on(chain: Chain) -> None:
@@ -158,7 +164,7 @@ def each_block(
         finally:
             scratches.put(pair)
 
-    if (last_row - first_row) * row_bytes <= _TINY_BYTES:
+    if tiny:
         for task in alongside:
             task()
         for chain in chains:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from offsky.combine.blocks import LEAST_GROWN, block_rows
+from offsky.combine.blocks import LEAST_GROWN, block_rows, is_tiny
 from offsky.combine.rule import grows
 from offsky.engine.passes import Facts, Pass, Recipe
 from offsky.io.imprinted import imprints_of
@@ -116,17 +116,18 @@ def forecast(
     row_bytes = _row_bytes(pass_, options)
     fixed += _once_bytes(pass_, threads)
     n_rows = pass_.last_row - pass_.first_row
-    height = block_rows(row_bytes, n_rows, threads)
+    n_blocks = 1 if is_tiny(row_bytes, n_rows) else threads
+    height = block_rows(row_bytes, n_rows, n_blocks)
     n_recipes = min(len(costs), max(1, _most_recipes(pass_)))
     # Memory of a row of the blocks of all threads, and the lowest block that there can be.
-    rows_bytes, least = threads * row_bytes, 1
-    if any(grows(options, len(recipe.members)) for recipe in pass_.recipes):
+    rows_bytes, least = n_blocks * row_bytes, 1
+    if _grows(pass_, options):
         # A block is kept while the next one is worked on.
         rows_bytes, least = 2 * rows_bytes, LEAST_GROWN
         height = max(height, least)
     if memory_bytes is not None:
         # First lower blocks, down to a comfortable height; then fewer averages in a pass;
-        # then single rows.
+        # then rows as few as can be.
         spare = memory_bytes - fixed
         low = min(height, _COMFORTABLE_ROWS)
         height = max(low, min(height, (spare - sum(costs[:n_recipes])) // rows_bytes))
@@ -225,11 +226,16 @@ def _row_bytes(pass_: Pass, options: Options) -> int:
         imprint += max(d.target.row_bytes for d in changes if d.target is not None)
     if propagates and (imprint or _n_groups(pass_)):
         imprint += widest * (4 * _n_groups(pass_) + _IMPRINT_ROW_BYTES)
-    if any(grows(options, len(recipe.members)) for recipe in pass_.recipes):
+    if _grows(pass_, options):
         # Bits of one average: rejection and two passes.
         most = max(len(recipe.members) for recipe in pass_.recipes)
         n_bytes += widest * (most // 2 + 1 + _MARK_BYTES)
     return n_bytes + widest * _AVERAGE_ROW_BYTES + product + imprint
+
+
+def _grows(pass_: Pass, options: Options) -> bool:
+    """Tell whether the rejection of any of its averages grows."""
+    return any(grows(options, len(recipe.members)) for recipe in pass_.recipes)
 
 
 def _n_groups(pass_: Pass) -> int:
