@@ -149,10 +149,10 @@ def _shown(value: Any) -> str:
 
 
 def _tabulate(found: "Sequence[Inspected]", say: Printer) -> None:
-    from offsky.command.printing import new_table, print_table
+    from offsky.command.printing import Table
 
     odd = dict(_odd(found))
-    table = new_table(
+    table = Table(
         "",
         "file",
         "kind",
@@ -178,7 +178,7 @@ def _tabulate(found: "Sequence[Inspected]", say: Printer) -> None:
             "" if each.error else each.subtraction,
         )
         table.add_row(*cells, style="yellow" if i in odd else None)
-    say.run(lambda: print_table(table))
+    say.run(table.print)
     say(f"{len(found)} files, {f'{len(odd)} odd:' if odd else 'none odd'}")
     for i, reasons in odd.items():
         say(one_line(f"! {Path(found[i].file).name}: {'; '.join(reasons)}"))

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from offsky.command.printing import new_table, print_table
+from offsky.command.printing import Table
+from offsky.outcome import counted
 from offsky.programme.details import details_of, headline, imprints_of_target
 from offsky.programme.plan import Plan, PlannedProduct
 from offsky.selection.examined import dropped_files
@@ -23,7 +24,7 @@ def print_products(plan: Plan, *, details: bool) -> None:
     details : bool
         Whether to name every background, with its date and separation.
     """
-    table = new_table("product", "backgrounds", "remarks")
+    table = Table("product", "backgrounds", "remarks")
     made = {i for group in plan.groups for i in group.products}
     for group in plan.groups:
         table.add_row(headline(plan, group.products), style="bold")
@@ -32,10 +33,10 @@ def print_products(plan: Plan, *, details: bool) -> None:
             table.add_row(*cells, style=style)
     rest = [each for i, each in enumerate(plan.products) if i not in made]
     if rest:
-        table.add_row(f"skipped: {len(rest)} product{'s' * (len(rest) != 1)}", style="bold")
+        table.add_row(f"skipped: {counted(len(rest), 'product', 'products')}", style="bold")
         for cells, style in _in_full(plan, rest) if details else _folded(rest):
             table.add_row(*cells, style=style)
-    print_table(table)
+    table.print()
 
 
 def _folded(products: Iterable[PlannedProduct]) -> Iterator[Row]:

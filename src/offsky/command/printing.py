@@ -1,43 +1,51 @@
-"""Tables: with lines on a terminal, plain where piped."""
+"""Tables: with lines on a terminal, plain columns where piped."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from itertools import zip_longest
 
 from offsky.errors import one_line
 
-if TYPE_CHECKING:
-    from rich.table import Table
+_GAP = "  "
 
 
-def new_table(*columns: str) -> "Table":
-    """Return an empty table."""
-    from rich import box
-    from rich.table import Table
+class Table:
+    """Rows of text under headings.
 
-    class Printable(Table):
-        """A table whose names a terminal does not obey."""
+    Parameters
+    ----------
+    *columns : str
+        The headings.
+    """
 
-        def add_row(self, *cells: Any, **how: Any) -> None:
-            super().add_row(
-                *(one_line(each) if isinstance(each, str) else each for each in cells), **how
-            )
+    def __init__(self, *columns: str) -> None:
+        self._columns = columns
+        self._rows: list[tuple[tuple[str, ...], str | None]] = []
 
-    table = Printable(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
-    return table
+    def add_row(self, *cells: str, style: str | None = None) -> None:
+        """Add a row, with a style of rich for terminals; no terminal obeys what it names."""
+        self._rows.append((tuple(map(one_line, cells)), style))
 
+    def print(self) -> None:
+        """Print it; piped, a row is a line, whatever its length."""
+        if sys.stdout.isatty():
+            self._draw()
+            return
+        rows = [self._columns, *(cells for cells, _ in self._rows)]
+        # Thousands of rows: rich would take as long for them as their products.
+        columns = zip_longest(*rows, fillvalue="")
+        widths = [max(map(len, column)) for column in columns]
+        for cells in rows:
+            padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=False))
+            print(_GAP.join(padded).rstrip())
 
-def print_table(table: "Table") -> None:
-    """Print a table; piped, a row is a line."""
-    from rich.console import Console
+    def _draw(self) -> None:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as Drawn
 
-    if sys.stdout.isatty():
+        table = Drawn(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in self._columns:
+            table.add_column(column, overflow="fold")
+        for cells, style in self._rows:
+            table.add_row(*cells, style=style)
         Console(file=sys.stdout, highlight=False).print(table, markup=False)
-        return
-    # Piped, a row is a line, whatever its length.
-    console = Console(width=10_000, highlight=False, color_system=None)
-    with console.capture() as captured:
-        console.print(table, markup=False)
-    for line in captured.get().splitlines():
-        print(line.rstrip())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from offsky.command.plan_table import print_products
-from offsky.command.printing import new_table, print_table
+from offsky.command.printing import Table
 from offsky.engine.forecast import megabytes
 from offsky.errors import one_line
 from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome, counted
@@ -54,7 +54,7 @@ def _memory_of_worker(plan: Plan, executor: Executor, memory_bytes: int | None) 
 
 def print_summary(summary: Summary, folder: Path) -> None:
     """Print what came of every product of a run."""
-    table = new_table(
+    table = Table(
         "product", "outcome", "backgrounds", "rejected", "uncovered", "median level", "remarks"
     )
     colours = {COMPLETE: "green", SKIPPED: "yellow", FAILED: "red"}
@@ -71,7 +71,7 @@ def print_summary(summary: Summary, folder: Path) -> None:
             _remark(product),
             style=colours.get(product.status),
         )
-    print_table(table)
+    table.print()
     print(
         f"{summary.count(COMPLETE)} complete, {summary.count(SKIPPED)} skipped, "
         f"{summary.count(FAILED)} failed in {summary.elapsed_s:.1f} s; see "
