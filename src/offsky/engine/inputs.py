@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from offsky.engine.order import Order
-from offsky.io.files import key_of, open_exposure
+from offsky.io.files import open_exposure
 from offsky.io.imprinted import ImprintedExposure
 from offsky.io.mask import UserMask, read_mask
+from offsky.io.names import key_of
 from offsky.options import Options
 from offsky.values.exposure import Exposure
 

@@ -222,7 +222,7 @@ class Making:
 
     def _tell_observers(self, outcome: Outcome, product: Any) -> None:
         """Let observers finish; the product is there, whatever becomes of their work."""
-        if self.target is None:
+        if self.target is None or not self.order.observers:
             return
         # A model in memory is called what its file would be.
         root = product_root(Path(self.target.name))

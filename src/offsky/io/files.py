@@ -117,13 +117,6 @@ def open_exposure(given: Any, *, variances: bool = False) -> Exposure:
     )
 
 
-def key_of(given: Any) -> Any:
-    """Return what tells an input from others before it is opened."""
-    if isinstance(given, str | os.PathLike):
-        return str(Path(given).absolute())
-    return id(given)
-
-
 def unchanged(path: Path) -> Callable[[], None]:
     """Return what raises ExposureError once a file is no longer what it is now."""
     try:

@@ -125,14 +125,15 @@ def _keyword(image: bytes) -> bytes:
 
 def _card(image: bytes | None, keyword: str, value: Value, comment: str | None) -> bytes:
     """Return a card with another value, as astropy writes it; a new one in place of None."""
-    # A cache would take -0.0 for 0.0.
-    write = _written.__wrapped__ if isinstance(value, float) else _written
-    return write(image, keyword, value, comment)
+    return _written(image, keyword, value, comment, str(value))
 
 
-# Many products of a programme have the same cards; True is not 1 here.
+# Many products of a programme have the same cards. True is not 1 here, nor -0.0 the same as 0.0:
+# that is what the value's text is for.
 @lru_cache(maxsize=1024, typed=True)
-def _written(image: bytes | None, keyword: str, value: Value, comment: str | None) -> bytes:
+def _written(
+    image: bytes | None, keyword: str, value: Value, comment: str | None, _text: str
+) -> bytes:
     with warnings.catch_warnings():
         # What astropy mends or remarks upon is not ours.
         warnings.simplefilter("ignore")

@@ -52,13 +52,14 @@ def combined_name(root: str, *, asdf: bool = False) -> str:
 
 def is_asdf(path: str | os.PathLike[str]) -> bool:
     """Tell whether a path names an ASDF file."""
-    return Path(path).suffix.lower() == ".asdf"
+    return os.path.splitext(path)[1].lower() == ".asdf"  # noqa: PTH122 (no Path is made)
 
 
 def key_of(given: Any) -> Any:
     """Return what tells an input from others before it is opened."""
     if isinstance(given, str | os.PathLike):
-        return str(Path(given).absolute())
+        path = given if isinstance(given, Path) else Path(given)
+        return str(path.absolute())
     return id(given)
 
 

@@ -70,7 +70,7 @@ def read_text(path: Path, *, follow: bool = True) -> str:
 
 def _mode(path: str | os.PathLike[str], *, follow: bool) -> int:
     try:
-        return Path(path).stat(follow_symlinks=follow).st_mode
+        return os.stat(path, follow_symlinks=follow).st_mode  # noqa: PTH116 (no Path is made)
     except ValueError as error:
         # A null byte, or what no encoding has.
         raise OSError(errno.EINVAL, f"no file can have this name ({error})") from error

@@ -250,6 +250,7 @@ class _Product:
         self._output = Path(job.folder) / planned.output
         self._job = job
         self._journal = journal
+        self._inputs = [Path(path) for path in (*planned.inputs, *planned.mask_files)]
         asdf = is_asdf(planned.target)
         self._combined = combined_name(product_root(self._output), asdf=asdf)
         self._mark = self._fingerprint()
@@ -260,8 +261,7 @@ class _Product:
         how = [_as_dict(self.planned.options), self.planned.force, self.planned.masks]
         if self.planned.imprints:
             how.append(self.planned.imprints)
-        inputs = [Path(path) for path in (*self.planned.inputs, *self.planned.mask_files)]
-        return fingerprint(how, inputs, checksum=checksum)
+        return fingerprint(how, self._inputs, checksum=checksum)
 
     def kept(self) -> ProductOutcome | None:
         """Return the outcome of an earlier run, if that still holds."""
@@ -332,7 +332,7 @@ class _Product:
             )
         product = FileProduct(self._output, overwrite=replace_product and self._output.exists())
         # Before anything is noted: what may not be replaced is no business of the journal.
-        product.check([Path(path) for path in (*self.planned.inputs, *self.planned.mask_files)])
+        product.check(self._inputs)
         observers = self._observers()
         self._journal.begin(
             self.planned.output, average=self._combined if combined is not None else None

@@ -130,7 +130,9 @@ class Journal:
 
     def may_replace(self, output: str) -> bool:
         """Tell whether a file that is there is ours, as we left it."""
-        record = self._read(output)
+        return self._may_replace(self._read(output), output)
+
+    def _may_replace(self, record: dict[str, Any] | None, output: str) -> bool:
         if record is None:
             return False
         if record.get("state") == "begun" and not self._untouched(record, output):
@@ -152,14 +154,14 @@ class Journal:
 
     def begin(self, output: str, *, average: str | None = None) -> None:
         """Note that a product, and its average, are being made: if they appear, they are ours."""
-        record = self._read(output) or {}
+        record = self._read(output)
         self._write(
             output,
             {
                 "state": "begun",
                 "file": self._stamp(output),
-                "ours": self.may_replace(output),
-                "average": average or record.get("average"),
+                "ours": self._may_replace(record, output),
+                "average": average or (record or {}).get("average"),
             },
         )
 
