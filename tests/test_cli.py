@@ -234,7 +234,7 @@ OF_AN_OPTION = """
 measure.finder measure.fit combine.grow engine.band
 engine.search engine.imprints engine.imprint_errors
 selection.imprints io.association programme step testing
-measure.checks measure.gather measure.members io.facts io.inspected report reporting
+measure.checks measure.gather measure.members io.facts io.inspected report reporting.observed reporting.place
 """
 
 

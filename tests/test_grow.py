@@ -13,6 +13,7 @@ from offsky.combine import blocks, planes
 from offsky.combine.blocks import LEAST_GROWN
 from offsky.combine.grow import MARGIN, PASSES, Grower, Piece, rows_of_image
 from offsky.combine.images import Adjustments, Combination, Image, make_image
+from offsky.combine.stack import clipped_mean
 from offsky.engine.band import chains
 from offsky.errors import ParameterError
 from offsky.files import average_file, subtract_file
@@ -115,6 +116,7 @@ def images_of(sci: np.ndarray, err: np.ndarray, **planes: Any) -> list[Image]:
 def use_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Average and grow in NumPy."""
     monkeypatch.setattr(kernel_module, "grow", None)
+    monkeypatch.setattr(kernel_module, "amend", None)
     monkeypatch.setattr(planes, "_engine", lambda: twin_average.average)
 
 
@@ -276,3 +278,26 @@ def test_blocks_of_a_band_are_low_enough_and_high_enough() -> None:
                 own = [last - first for first, last in inside]
                 assert max(own) <= height
                 assert min(own) >= MARGIN or len(own) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_stacks_of_images_are_the_same_at_any_height_and_number_of_threads(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = [scene(4, (70, 33), seed=seed) for seed in range(3)]
+    sci, err = (np.stack([each[i] for each in drawn], axis=1) for i in (0, 1))
+    dq = (np.random.default_rng(3).random(sci.shape) < 0.01).astype(np.uint32)
+    others = {"err": err, "dq": dq, "var_poisson": err**2, "var_rnoise": 2 * err**2}
+    options = OPTIONS.changed(errors="propagate")
+    made = []
+    for height, n in ((256, 1), (11, threads)):
+        monkeypatch.setattr(blocks, "_MOST_ROWS", height)
+        made.append(clipped_mean(sci, **others, options=options, threads=n))
+    whole, cut = made
+    np.testing.assert_array_equal(whole.n_rejected, cut.n_rejected)
+    assert (whole.n_samples, whole.n_err_estimated) == (cut.n_samples, cut.n_err_estimated)
+    for name in ("sci", "err", "dq", "n_kept", "var_poisson", "var_rnoise"):
+        assert getattr(whole, name).shape == (3, 70, 33)
+        np.testing.assert_array_equal(getattr(whole, name), getattr(cut, name), err_msg=name)
+    without = clipped_mean(sci, **others, options=options.changed(grow=None))
+    assert (whole.n_rejected > without.n_rejected).all()

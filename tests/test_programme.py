@@ -236,7 +236,8 @@ def test_what_is_forecast_fits_the_memory_or_is_the_least_there_is(
     pass_ = a_pass(n_rows, n_columns, n_exposures, n_products)
     expected = forecast(pass_, options, threads, memory, open_bytes=0)
     # Where rejection grows, blocks have some rows.
-    lowest = LEAST_GROWN if grows(options, n_exposures) else 1
+    most = max(len(recipe.members) for recipe in pass_.recipes)
+    lowest = LEAST_GROWN if grows(options, most) else 1
     assert lowest <= expected.rows_per_block <= max(lowest, n_rows)
     assert 1 <= expected.recipes_per_pass <= len(pass_.recipes)
     least = forecast(pass_, options, threads, 1, open_bytes=0)

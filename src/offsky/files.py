@@ -14,7 +14,7 @@ from offsky.arguments import check_callable
 from offsky.choices import Changes, choose_options
 from offsky.combine.planes import count_threads
 from offsky.engine.make import make
-from offsky.engine.order import Limits, Observer, Order, Progress, Result
+from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.errors import OffskyError, OutputError, ParameterError
 from offsky.io.average_product import FileAverage
 from offsky.io.mask_choice import masks_for, masks_of_products
@@ -30,6 +30,7 @@ from offsky.io.names import (
 from offsky.io.product import FileProduct, named_by_shape
 from offsky.options import Options
 from offsky.outcome import Outcome, gaps
+from offsky.reporting.wanted import observers_of
 from offsky.selection.suitability import Policy
 from offsky.sizes import as_bytes
 
@@ -145,7 +146,7 @@ def subtract_file(
         masks=masks_for(backgrounds, masks, mask_dir),
         imprint_choice=tuple(as_paths(imprints, "imprints")),
         policy=Policy(force=force),
-        observers=_observers(report, output, overwrite=overwrite),
+        observers=observers_of(report, output, overwrite=overwrite),
     )
     return _made(order, chosen, _limits(threads, memory), progress, started)
 
@@ -231,7 +232,7 @@ def subtract_association(
                 masks=own_masks,
                 imprint_choice=product.imprints if uses_imprints(imprints) else (),
                 policy=Policy(force=force),
-                observers=_observers(report, None, overwrite=overwrite, index=True),
+                observers=observers_of(report, overwrite=overwrite, thumbnails=True),
             )
         )
     made = _in_turn(orders, chosen, limits, progress)
@@ -252,18 +253,6 @@ def _in_turn(
         while following in done:
             yield _answer(done.pop(following))
             following += 1
-
-
-def _observers(
-    report: StrPath | bool, output: Path | None, *, overwrite: bool, index: bool = False
-) -> tuple[Observer, ...]:
-    """Return what writes the page of a product, where one is wanted."""
-    if report is False:
-        return ()
-    # What only an option needs is imported there: a cold run waits for less.
-    from offsky.reporting.observed import page_observers
-
-    return page_observers(report, output, overwrite=overwrite, thumbnails=index)
 
 
 def _indexed(

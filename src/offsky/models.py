@@ -14,7 +14,7 @@ from offsky.arguments import check_callable, list_of
 from offsky.choices import FurtherChanges, choose_options
 from offsky.combine.planes import count_threads
 from offsky.engine.make import make
-from offsky.engine.order import Limits, Observer, Order, Progress, Result
+from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.errors import ParameterError
 from offsky.io.average_product import FileAverage
 from offsky.io.files import unchanged
@@ -24,6 +24,7 @@ from offsky.io.models import open_model
 from offsky.io.names import as_file
 from offsky.options import Options
 from offsky.outcome import Outcome, gaps
+from offsky.reporting.wanted import observers_of
 from offsky.selection.suitability import Policy
 from offsky.sizes import as_bytes
 
@@ -237,18 +238,6 @@ def made(
     if on_outcome is not None:
         on_outcome(outcome)
     return result
-
-
-def observers_of(
-    report: StrPath | bool | None, *, overwrite: bool = False
-) -> tuple[Observer, ...]:
-    """Return what writes the page of a product, where one is wanted."""
-    if report is None or report is False:
-        return ()
-    # What only an option needs is imported there.
-    from offsky.reporting.observed import page_observers
-
-    return page_observers(report, overwrite=overwrite)
 
 
 @contextmanager

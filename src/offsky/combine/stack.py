@@ -110,7 +110,7 @@ def clipped_mean(
         numbers = plain_numbers("weights", weights).astype(np.float64, copy=False)
     if errors is not None and stack.size and grows(options, len(stack)):
         combination = Combination(options, numbers, depths=depths)
-        average = _grown([stack, errors, flags, *variances], combination, n_threads)
+        average = _grown(stack, [errors, flags, *variances], combination, n_threads)
     else:
         lists = [None if each is None else list(each) for each in (errors, flags, *variances)]
         average = average_planes(
@@ -125,30 +125,31 @@ def clipped_mean(
     return average if unit is None else replace(average, unit=unit)
 
 
-def _grown(planes: list[Array | None], combination: Combination, threads: int) -> ClippedMean:
+def _grown(
+    stack: Array, others: list[Array | None], combination: Combination, threads: int
+) -> ClippedMean:
     """Average images, those of the last two axes, with rejection that grows.
 
-    `planes` are SCI, ERR, DQ, VAR_POISSON and VAR_RNOISE.
+    `others` are ERR, DQ, VAR_POISSON and VAR_RNOISE.
     """
-    stack = planes[0]
-    assert stack is not None
     n, shape = len(stack), stack.shape[1:]
     size = (1, *shape)[-2:] if shape else (1, 1)
-    images = [None if each is None else each.reshape(n, -1, *size) for each in planes]
+    sci = stack.reshape(n, -1, *size)
+    rest = [None if each is None else each.reshape(n, -1, *size) for each in others]
     n_images = stack[0].size // (size[0] * size[1])
     names: list[tuple[str, type]] = [("sci", np.float32), ("n_kept", np.uint16)]
-    for name, dtype, plane in zip(_NAMES, _DTYPES, planes[1:], strict=True):
+    for name, dtype, plane in zip(_NAMES, _DTYPES, others, strict=True):
         if plane is not None and (combination.options.errors != "none" or name[:3] != "var"):
             names.append((name, dtype))
     room = {name: np.empty((n_images, *size), dtype=dtype) for name, dtype in names}
 
     def work(job: tuple[int, int, int]) -> tuple[list[ClippedMean], list[Piece]]:
         k, begin, end = job
-        own = [None if each is None else each[:, k] for each in images]
+        own = [None if each is None else each[:, k] for each in rest]
         parts = {name: plane[k] for name, plane in room.items()}
-        return _grow_rows(own, combination, begin, end, height, parts)
+        return _grow_rows(sci[:, k], own, combination, begin, end, height, parts)
 
-    row_bytes = sum(plane[:, 0, 0].nbytes for plane in images if plane is not None)
+    row_bytes = sum(plane[:, 0, 0].nbytes for plane in (sci, *rest) if plane is not None)
     height = max(LEAST_GROWN, block_rows(row_bytes, size[0], threads))
     jobs = [(k, *band) for k in range(n_images) for band in bands_of(0, size[0], threads)]
     with ThreadPoolExecutor(threads) as pool:
@@ -181,7 +182,8 @@ _DTYPES = (np.float32, np.uint32, np.float32, np.float32)
 
 
 def _grow_rows(
-    planes: list[Array | None],
+    sci: Array,
+    others: list[Array | None],
     combination: Combination,
     begin: int,
     end: int,
@@ -191,17 +193,15 @@ def _grow_rows(
     """Average rows [begin, end) of some images into their room; return what to count."""
     from offsky.combine.grow import MARGIN, PASSES, Grower
 
-    sci = planes[0]
-    assert sci is not None
     ny, nx = sci.shape[1:]
     grower = Grower(combination, (ny, nx), begin, end)
     counted, pieces = [], []
 
     def rows(a: int, b: int) -> list[Image]:
-        parts = [[None] * len(sci) if each is None else list(each[:, a:b]) for each in planes]
+        parts = [[None] * len(sci) if each is None else list(each[:, a:b]) for each in others]
         return [
-            Image(Rows(sci, err, dq, var_poisson=poisson, var_rnoise=rnoise))
-            for sci, err, dq, poisson, rnoise in zip(*parts, strict=True)
+            Image(Rows(own, err, dq, var_poisson=poisson, var_rnoise=rnoise))
+            for own, err, dq, poisson, rnoise in zip(sci[:, a:b], *parts, strict=True)
         ]
 
     edges = edges_of(0, ny, begin, end, height, PASSES)

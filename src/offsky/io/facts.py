@@ -1,6 +1,5 @@
 """What headers say of a product and its exposures, for checks and reports."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, hypot, isfinite, radians, sin, sqrt
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from offsky.io.fits import FitsExposure
 from offsky.values.exposure import Exposure
 from offsky.values.facts import ExposureFacts
+from offsky.values.fwhm import point_fwhm
 
 # Arcsec a pixel, rounded, from JDox: MIRI imaging 0.11 (MIRI Imaging), NIRCam 0.031 and 0.063
 # (NIRCam Detector Overview), NIRISS 0.065 (NIRISS Detector Overview), FGS 0.069. Files that
@@ -192,17 +192,6 @@ def is_slit(exp_type: str | None) -> bool:
 
 
 def point_width(exposure: Exposure) -> float | None:
-    """Return the width (FWHM) of a point source, pixels: that of diffraction by 6.5 m."""
-    scale = pixel_scale(exposure)
-    digits = "".join(c for c in (exposure.metadata.filter or "")[1:5] if c.isdecimal())
-    if scale is None or len(digits) < 3:
-        return None
-    microns = int(digits) / 100
-    if not 0.5 < microns < 30:
-        return None
-    return max(1.0, 0.0317 * microns / scale)
-
-
-def status_words(cards: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Return keywords S_* and their status, in the order of a header."""
-    return [(key, str(value)) for key, value in cards.items() if key.startswith("S_")]
+    """Return the width (FWHM) of a point source in pixels, one at least; None if unknown."""
+    scale, width = pixel_scale(exposure), point_fwhm(exposure.metadata)
+    return None if scale is None or width is None else max(1.0, width / scale)

@@ -10,7 +10,7 @@ from offsky.io.fits import FitsExposure
 from offsky.io.models import model_exposure, open_model
 from offsky.io.names import is_asdf
 from offsky.io.regular import check_regular
-from offsky.io.source import stamp_of
+from offsky.io.source import check_stamp, stamp_of
 from offsky.values.exposure import Exposure
 
 
@@ -129,14 +129,4 @@ def unchanged(path: Path) -> Callable[[], None]:
             f"{path}: cannot be read ({reason_of(error)}); expected a file"
         ) from error
 
-    def check() -> None:
-        try:
-            now = stamp_of(path.stat())
-        except OSError:
-            now = None
-        if now != stamp:
-            raise ExposureError(
-                f"{path}: changed while it was read; run again when it is finished"
-            )
-
-    return check
+    return lambda: check_stamp(path, stamp, str(path))

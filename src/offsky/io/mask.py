@@ -20,7 +20,7 @@ from offsky.arrays import DO_NOT_USE, Array, Mask, as_flags
 from offsky.errors import ExposureError, MissingFileError, ParameterError, first_line
 from offsky.given import plain_numbers
 from offsky.io.fits_layout import Extent, read_layout
-from offsky.io.source import Source, open_source, stamp_of
+from offsky.io.source import Source, open_source
 from offsky.values.mask import PackedMask
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def _read_image(path: Path, name: str) -> tuple[Array, bool, Callable[[], None]]
                     is_dq = extent.name == "DQ"
                     if is_dq or not has_sci:
                         image = _pixels(source, extent)
-                        return image, is_dq, lambda: _check(path, source.stamp)
+                        return image, is_dq, source.check_unchanged
     except MissingFileError as error:
         raise MissingFileError(f"{path}: no such file; check the name of the mask") from error
     except ExposureError as error:
@@ -175,14 +175,3 @@ def _pixels(source: Source, extent: Extent) -> Array:
         units = fits.open(source.view(), memmap=False)
     with units:
         return np.array(units[-1 if extent.header_start else 0].data)
-
-
-def _check(path: Path, stamp: tuple[int, ...]) -> None:
-    try:
-        now = stamp_of(path.stat())
-    except OSError:
-        now = None
-    if now != stamp:
-        raise ExposureError(
-            f"{path}: the mask changed while it was used; run again when it is finished"
-        )

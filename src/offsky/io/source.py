@@ -44,6 +44,17 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def check_stamp(path: Path, stamp: Stamp, name: str) -> None:
+    """Raise ExposureError if a file is no longer what it was when it had a stamp."""
+    try:
+        now = stamp_of(path.stat())
+    except OSError:
+        # It was removed or renamed.
+        now = None
+    if now != stamp:
+        raise ExposureError(f"{name}: changed while it was read; run again when it is finished")
+
+
 class Source(Protocol):
     """Bytes of one input, read at given places by several threads at a time."""
 
@@ -288,15 +299,7 @@ class _DiskFile:
 
     def check_unchanged(self) -> None:
         """Raise ExposureError if the named input is no longer what was opened."""
-        try:
-            stamp = stamp_of(self._path.stat())
-        except OSError:
-            # It was removed or renamed.
-            stamp = None
-        if stamp != self.stamp:
-            raise ExposureError(
-                f"{self.name}: changed while it was read; run again when it is finished"
-            )
+        check_stamp(self._path, self.stamp, self.name)
 
     def close(self) -> None:
         """Close it for good, as soon as nobody reads from it."""

@@ -71,48 +71,36 @@ def block_means(rows: Array, side: int) -> Array:
 
 def block_counts(mask: Mask, side: int) -> NDArray[np.uint16]:
     """Return how many pixels of each block are True."""
-    values = mask.view(np.uint8)
-    if side == 1:
-        return values.astype(np.uint16)
-    more = -values.shape[0] % side, -values.shape[1] % side
-    if any(more):
-        values = np.pad(values, ((0, more[0]), (0, more[1])))
-    by_rows = values[0::side].copy()
-    for i in range(1, side):
-        by_rows += values[i::side]
-    total = by_rows[:, 0::side].astype(np.uint16)
-    for i in range(1, side):
-        total += by_rows[:, i::side]
-    return total
+    return _folded(_padded(mask.view(np.uint8), side), side, np.add, np.uint16)
 
 
 def block_union(bits: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Return which bits are set anywhere in each block."""
-    if side == 1:
-        return bits
-    more = -bits.shape[0] % side, -bits.shape[1] % side
-    if any(more):
-        bits = np.pad(bits, ((0, more[0]), (0, more[1])))
-    by_rows = bits[0::side].copy()
-    for i in range(1, side):
-        by_rows |= bits[i::side]
-    total = by_rows[:, 0::side].copy()
-    for i in range(1, side):
-        total |= by_rows[:, i::side]
-    return total
+    return _folded(_padded(bits, side), side, np.bitwise_or, np.uint8)
 
 
 def block_sums(values: Array, side: int) -> NDArray[np.float64]:
-    """Return the sums of whole blocks.
+    """Return the sums of whole blocks."""
+    return _folded(values, side, np.add, np.float64)
 
-    Slices are added: a sum along the short axes of the blocks takes ten times as long.
+
+def _padded(values: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return whole blocks, the last ones filled up with zeros."""
+    more = -values.shape[0] % side, -values.shape[1] % side
+    return np.pad(values, ((0, more[0]), (0, more[1]))) if any(more) else values
+
+
+def _folded(values: Array, side: int, combine: np.ufunc, dtype: type) -> Array:
+    """Combine the pixels of each block.
+
+    Slices are combined: along the short axes of the blocks it takes ten times as long.
     """
-    by_rows = values[0::side].astype(np.float64)
+    by_rows: Array = values[0::side].astype(dtype)
     for i in range(1, side):
-        by_rows += values[i::side]
+        combine(by_rows, values[i::side], out=by_rows)
     total = by_rows[:, 0::side].copy()
     for i in range(1, side):
-        total += by_rows[:, i::side]
+        combine(total, by_rows[:, i::side], out=total)
     return total
 
 

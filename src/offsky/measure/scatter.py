@@ -32,12 +32,7 @@ def pair_scatter(sci: Array, err: Array | None = None) -> float:
     step = max(1, sci.size // _MOST_PAIRS)
     sci = sci[::step]
     err = None if err is None else err[::step]
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        difference = sci[:, 2:] - sci[:, :-2]
-        if err is None:
-            difference = difference / np.float32(np.sqrt(2))
-        else:
-            difference = difference / np.sqrt(err[:, 2:] ** 2 + err[:, :-2] ** 2)
+    difference = _differences(sci, err)
     values = difference[np.isfinite(difference)]
     if not values.size:
         return float("nan")
@@ -46,15 +41,22 @@ def pair_scatter(sci: Array, err: Array | None = None) -> float:
 
 def pair_scatters(sci: Array, err: Array | None = None) -> Array:
     """Return `pair_scatter` of each row; the arguments are float32."""
+    difference = _differences(sci, err)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference -= row_medians(difference)[:, np.newaxis]
+    scatters: Array = 1.4826 * row_medians(np.abs(difference)).astype(np.float64)
+    return scatters
+
+
+def _differences(sci: Array, err: Array | None) -> Array:
+    """Return pixels minus those two columns before, scaled to the scatter of one."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        difference = sci[:, 2:] - sci[:, :-2]
+        difference: Array = sci[:, 2:] - sci[:, :-2]
         if err is None:
             difference /= np.float32(np.sqrt(2))
         else:
             difference /= np.sqrt(err[:, 2:] ** 2 + err[:, :-2] ** 2)
-        difference -= row_medians(difference)[:, np.newaxis]
-    scatters: Array = 1.4826 * row_medians(np.abs(difference)).astype(np.float64)
-    return scatters
+    return difference
 
 
 def row_medians(values: Array) -> Array:

@@ -27,33 +27,19 @@ from offsky.values.facts import ExposureFacts, Facts
 from offsky.values.gathered import Gathered
 
 
-def page_observers(
-    report: str | os.PathLike[str] | bool,
-    product: Path | None = None,
+def page_observer(
+    report: str | os.PathLike[str] | None,
+    product: Path | None,
     *,
-    overwrite: bool = False,
-    thumbnails: bool = False,
-) -> "tuple[PageObserver, ...]":
-    """Return what writes the page of a product; of True beside the product.
-
-    Parameters
-    ----------
-    report : path-like or bool
-        As of `offsky.subtract_file`.
-    product : Path or None
-        The product; None where its name is not known yet.
-    overwrite, thumbnails : bool
-        As of `Place`.
-    """
-    if report is False:
-        return ()
-    place = place_of(
-        None if report is True else report, overwrite=overwrite, thumbnails=thumbnails
-    )
+    overwrite: bool,
+    thumbnails: bool,
+) -> "PageObserver":
+    """Return what writes the page of a product; of None beside the product."""
+    place = place_of(report, overwrite=overwrite, thumbnails=thumbnails)
     if thumbnails and place.path is not None:
         raise ParameterError(f"{report}: one page cannot show several products; name a folder")
     place.check(product)
-    return (PageObserver(place),)
+    return PageObserver(place)
 
 
 class PageObserver(Observer):
