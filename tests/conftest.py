@@ -31,6 +31,8 @@ settings.register_profile(
     "offsky",
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    # As many as the default where all is tried, the same ones each time.
+    max_examples=100 if os.environ.get("CI") else 40,
     derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("offsky")

@@ -24,6 +24,7 @@ if os.environ.get("OFFSKY_REQUIRE_BROWSER"):
 else:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium on this machine"),
     # Playwright's own event loop.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),

@@ -230,6 +230,7 @@ def door_cases() -> Iterator[Any]:
                 yield pytest.param(door.name, kind, options, marks=marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("door", "kind", "options"), list(door_cases()), indirect=["door"])
 def test_doors(
     door: Door, scenes: Scenes, expected: dict[str, Any], folder: Path, kind: str, options: str
@@ -258,6 +259,7 @@ def average_cases() -> Iterator[Any]:
                 yield pytest.param(door.name, kind, options, marks=marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("door", "kind", "options"), list(average_cases()), indirect=["door"])
 def test_averages_saved_with_products(
     door: Door, scenes: Scenes, expected: dict[str, Any], folder: Path, kind: str, options: str

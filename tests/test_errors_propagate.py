@@ -122,6 +122,7 @@ def subtracted(target: Path, backgrounds: Sequence[Path], **how: Any) -> Arrays:
 # The formulas
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [None, 3])
 @pytest.mark.parametrize("backgrounds", [(None,), (None, None, None), (4, 5), (None, 12, 3)])
 @pytest.mark.parametrize("scale", [1.0, 0.5])
@@ -191,6 +192,7 @@ def test_wide_errors_stay_wide(write: Any) -> None:
 # Files and models, copies and rewrites
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [None, 3])
 @pytest.mark.parametrize("without", [(), VARIANCES, ("ERR",), ("ERR", *VARIANCES)])
 @pytest.mark.parametrize(
@@ -553,6 +555,7 @@ def simulated(path: Path, truth: float, nints: int | None, rng: np.random.Genera
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 4, 10])
 @pytest.mark.parametrize("nints", [None, 3])
 def test_errors_are_those_of_known_noise(tmp_path: Path, n: int, nints: int | None) -> None:

@@ -115,6 +115,7 @@ def ring(folder: Path, n: int = 5) -> list[Job]:
 # Reports
 
 
+@pytest.mark.slow
 @through([name for name, door in DOORS.items() if "reports" in door.abilities])
 @pytest.mark.parametrize("kind", ["images", "cubes", "dithers"])
 def test_the_page_of_a_product_tells_the_same_through_every_door(
@@ -303,6 +304,7 @@ def test_an_average_alone_takes_masks_in_all_three_ways(
 # Saved averages
 
 
+@pytest.mark.slow
 @through(EVERY)
 @pytest.mark.parametrize("kind", ["images", "asdf"])
 def test_the_average_of_every_product_is_saved_in_the_format_of_its_target(

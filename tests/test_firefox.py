@@ -18,7 +18,10 @@ from offsky.report.page import render
 from offsky.reporting.summarize import summarize
 
 websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
-pytestmark = pytest.mark.skipif(FIREFOX is None, reason="no Firefox on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(FIREFOX is None, reason="no Firefox on this machine"),
+]
 
 READOUT = "({...document.querySelector('[data-offsky=readout]').dataset})"
 WORDS = "document.querySelector('[data-offsky=readout]').textContent"

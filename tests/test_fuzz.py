@@ -160,6 +160,7 @@ def _eat() -> Any:
     return kept.sum() and undamaged()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "said"), [(_crash, "crash: SIGSEGV"), (_hang, "hang"), (_eat, "memory")]
 )

@@ -114,6 +114,7 @@ SETS: dict[str, Callable[[], list[Examined]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_nods_are_those_of_the_generator(name: str) -> None:
     given = SETS[name]()
@@ -150,6 +151,7 @@ DEDICATED: dict[str, Callable[[], list[Examined]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEDICATED)
 def test_dedicated_backgrounds_are_those_of_the_generator(name: str) -> None:
     given = DEDICATED[name]()

@@ -78,6 +78,7 @@ NIRSPEC = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nints", [None, 3])
 @pytest.mark.parametrize("case", range(12))
 def test_sci_and_dq_are_those_of_the_pipelines_step(
@@ -235,6 +236,7 @@ def test_the_pipeline_makes_of_a_plans_associations_what_the_plan_makes(
         np.testing.assert_array_equal(result.data, pixels("out/science_bsub.fits"))
 
 
+@pytest.mark.slow
 def test_so_it_does_of_images(folder: Path, without_references: None) -> None:
     for number in (1, 2, 3):
         write_exposure(

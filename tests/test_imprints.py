@@ -120,6 +120,7 @@ def test_the_imprint_is_subtracted_from_the_target_and_each_background_before_th
     assert not np.array_equal(pixels(made.product, "DQ"), pixels(without.product, "DQ"))
 
 
+@pytest.mark.slow
 @every_door
 def test_each_product_tells_its_imprints(door: Door, folder: Path) -> None:
     job = scene(folder)
@@ -146,6 +147,7 @@ def test_each_product_tells_its_imprints(door: Door, folder: Path) -> None:
         assert fits.getheader(made.average)["S_IMPRNT"] == "COMPLETE"
 
 
+@pytest.mark.slow
 @every_door
 def test_exposures_that_had_their_imprint_are_not_corrected_again(
     door: Door, folder: Path, caplog: pytest.LogCaptureFixture
@@ -164,6 +166,7 @@ def test_exposures_that_had_their_imprint_are_not_corrected_again(
     assert (made.outcome or {})["imprints"] == []
 
 
+@pytest.mark.slow
 @every_door
 def test_a_background_without_the_imprint_that_the_target_had_stops_the_product(
     door: Door, folder: Path

@@ -88,6 +88,7 @@ def constant_above(folder: Path, constant: float) -> Job:
     return Job(paths[0], tuple(paths[1:]))
 
 
+@pytest.mark.slow
 def test_a_constant_that_is_given_is_subtracted_and_recorded(door: Door, tmp_path: Path) -> None:
     job = constant_above(tmp_path / "in", 0.75)
     (plain,) = door.make([job], tmp_path / "plain", {})
@@ -102,6 +103,7 @@ def test_a_constant_that_is_given_is_subtracted_and_recorded(door: Door, tmp_pat
     assert (made.outcome["target_offset"], made.outcome["target_offset_error"]) == (0.75, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, "fit"])
 def test_a_constant_is_fitted_recorded_and_in_the_errors(
     door: Door, tmp_path: Path, scale: Any
@@ -154,6 +156,7 @@ def test_a_factor_of_a_faint_sky_is_warned_of(door: Door, tmp_path: Path, caplog
     assert "fit target_offset" in told[0]
 
 
+@pytest.mark.slow
 def test_the_profile_leaves_out_samples_with_persistence(door: Door, tmp_path: Path) -> None:
     job = constant_above(tmp_path / "in", 0.0)
     with fits.open(job.backgrounds[1], mode="update") as hdus:

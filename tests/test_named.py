@@ -238,6 +238,7 @@ def test_a_table_names_no_imprint(folder: Path, sky: Path) -> None:
         planned(sky, table=str(path))
 
 
+@pytest.mark.slow
 def test_the_commands_take_names_and_tables(folder: Path, sky: Path) -> None:
     done = offsky_command("run", sky, "--backgrounds", "obs:2", "-o", "out")
     assert done.returncode == 0, done.stderr

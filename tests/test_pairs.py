@@ -195,6 +195,7 @@ def test_options_that_make_no_sense_are_refused(options: Any, message: str) -> N
         Pairing(**{"source": "dithers", **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "n"),
     [

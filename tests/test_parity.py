@@ -261,6 +261,7 @@ def test_err_and_variances_of_the_target_stay(both: Any, tmp_path: Path, write: 
             assert_same_bits(getattr(theirs.result, name), getattr(before, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nints", [None, 3])
 @pytest.mark.parametrize(("dy", "dx"), [(0, 0), (2, 1), (4, 5)])
 def test_a_subarray_is_cut_out_of_larger_backgrounds(
@@ -428,6 +429,7 @@ SKY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "backgrounds"),
     [
@@ -689,6 +691,7 @@ def test_trap_13_a_model_without_window_keywords_stays_so(run: Runner) -> None:
             assert background.meta.subarray.xstart == left
 
 
+@pytest.mark.slow
 def test_trap_14_exposures_are_not_all_in_memory(run: Runner, write: Any) -> None:
     shape = (1024, 1032)
     paths = [write(np.full(shape, float(i))) for i in range(9)]

@@ -116,6 +116,7 @@ EXECUTORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("source", ["dedicated", "nods", "dithers"])
 def test_every_rule_and_executor_gives_the_bytes_of_single_runs(

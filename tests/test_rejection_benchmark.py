@@ -51,6 +51,7 @@ def test_of_two_the_lower_is_kept_where_they_disagree(bench: Any) -> None:
     assert told["noise"] == pytest.approx(1.0, abs=5e-3)
 
 
+@pytest.mark.slow
 def test_propagated_errors_are_the_scatter_about_the_truth(bench: Any) -> None:
     for row in bench.error_rows(quick=True):
         # 8192 pixels: their scatter is known to 0.8 %, 4096 x 4 planes to 0.4 %.

@@ -189,6 +189,7 @@ def test_messages_are_shown_and_recorded_with_the_pipeline_s_own(
     assert (ours.level, list(ours.handlers)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exp_type", ["NIS_SOSS", "NIS_WFSS", "NRC_WFSS", "MIR_WFSS"])
 def test_backgrounds_from_reference_files_are_left_to_jwst(
     files: Path, monkeypatch: pytest.MonkeyPatch, exp_type: str
@@ -292,6 +293,7 @@ def shell(*command: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_strun_takes_the_list_as_an_option(files: Path) -> None:
     output = shell(
         "strun",
@@ -375,6 +377,7 @@ def test_the_image_pipeline_uses_it_after_install(files: Path, installed: None) 
     assert Path("product_combinedbackground.fits").exists()
 
 
+@pytest.mark.slow
 def test_the_pipelines_of_the_command_line_use_it_too(
     files: Path, installed: None, caplog: pytest.LogCaptureFixture
 ) -> None:

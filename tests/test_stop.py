@@ -48,6 +48,7 @@ def waiting_at(place: str, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_stopped_says_so_and_leaves_nothing(
@@ -86,6 +87,7 @@ def test_a_killed_run_leaves_what_was_there_before(
     assert fits.getheader(name)["S_BKDSUB"] == "COMPLETE"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "kilobytes"),
     [

@@ -31,6 +31,7 @@ assert sys.unraisablehook is sys.__unraisablehook__
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_that_is_lost_in_a_callback_stops_the_program_all_the_same() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOST], capture_output=True, text=True, check=False, timeout=60
@@ -65,6 +66,7 @@ def test_a_lost_signal_is_not_taken_for_one_of_two(sent: str) -> None:
     assert (done.stdout, done.stderr) == (f"{sent}\n", "")
 
 
+@pytest.mark.slow
 def test_a_lost_signal_ends_a_worker_that_counts_those_of_a_short_while_as_one() -> None:
     code = (
         LOST.replace("import repeat_lost_stops", "import repeat_lost_stops\n"

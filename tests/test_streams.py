@@ -50,6 +50,7 @@ def made(folder: Path) -> dict[str, tuple[Any, ...]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["subtract", "json", "average", "association", "plan", "run"])
 @pytest.mark.parametrize(
     "redirection", [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"]

@@ -152,6 +152,7 @@ def try_all(
     return {way: n_calls for way, (n_calls, _) in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", FEW)
 def test_a_call_that_fails_keeps_the_old_product_and_leaves_nothing(
     library: Path, pristine: Path, in_memory: Path, use: str

@@ -178,6 +178,7 @@ def test_a_whole_programme_fits_each_target(files: list[Path], tmp_path: Path) -
         assert fits.getheader(together)["OFFSCALE"] == fits.getheader(alone)["OFFSCALE"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_cards", range(36))
 def test_a_header_is_laid_out_with_room_for_what_is_fitted(
     files: list[Path], tmp_path: Path, n_cards: int
