@@ -10,6 +10,8 @@ _N_SAMPLED = 32_768
 # Ranks on either side of the sample's median, as a share of the sample: that of a
 # random sample is off by 1.4 % five times in ten million.
 _MARGIN = 0.02
+# Values looked at together: comparisons of so many stay in the cache.
+_AT_ONCE = 2**17
 
 
 def median(values: Array, n_wanted: int) -> float | None:
@@ -54,9 +56,17 @@ def _bracketed(values: Array, n_wanted: int) -> float | None:
     middle, margin = sample.size // 2, int(_MARGIN * sample.size) + 1
     low = sample[max(0, middle - margin)]
     high = sample[min(sample.size - 1, middle + margin)]
-    n_below = int(np.count_nonzero(values < low))
-    n_above = int(np.count_nonzero(values > high))
-    within = values[(values >= low) & (values <= high)]
+    n_below = n_above = 0
+    parts = []
+    for first in range(0, values.size, _AT_ONCE):
+        part = values[first : first + _AT_ONCE]
+        below, above = part < low, part > high
+        n_below += int(np.count_nonzero(below))
+        n_above += int(np.count_nonzero(above))
+        # NaN is neither: with one that counts the numbers do not add up.
+        parts.append(part[~(below | above)])
+    within = np.concatenate(parts)
+    within = within[~np.isnan(within)]
     ranks = [(n_wanted - 1) // 2 - n_below, n_wanted // 2 - n_below]
     if n_below + within.size + n_above != n_wanted or ranks[0] < 0 or ranks[1] >= within.size:
         return None
