@@ -109,7 +109,8 @@ def drifting_observation(
 
     The target was taken in the middle of the backgrounds.
     """
-    from offsky.testing import simulate_exposures, write_exposure
+    from offsky.simulation import simulate_exposures
+    from offsky.testing import write_exposure
 
     scene = simulate_exposures(shape, n_backgrounds=n, seed=seed, level_drift=0.0)
     middle = (n - 1) / 2

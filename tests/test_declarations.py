@@ -14,10 +14,11 @@ import offsky
 from offsky.choices import Changes, choose_options
 from offsky.command.options import pixel_options, take_options
 from offsky.command.reference import option_table, updated
+from offsky.declared import declarations, option
 from offsky.effect import Run
 from offsky.errors import OffskyError, ParameterError, UnknownOptionError
 from offsky.io.cards import Provenance
-from offsky.options import PROFILES, Options, declarations, option, profiles, without_effect
+from offsky.options import PROFILES, Options, profiles, without_effect
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 import offsky
 from offsky.combine.rule import exposure_weights
 from offsky.command.main import cli
+from offsky.declared import declarations
 from offsky.effect import Run
 from offsky.errors import ParameterError
 from offsky.io.cards import Provenance
-from offsky.options import PROFILES, Options, declarations, idle_options, without_effect
+from offsky.options import PROFILES, Options, idle_options, without_effect
 from offsky.values.exposure import Rows
 
 # Levels, sources and what is done to the target are not the kernel's.

@@ -15,7 +15,7 @@ from astropy.io import fits
 from plain import product, write_association
 
 import offsky
-from offsky import options
+from offsky import declared
 from offsky.combine import planes
 from offsky.combine.planes import add_method, average_by_mean
 from offsky.errors import ParameterError
@@ -241,12 +241,12 @@ def average_by_maximum(
 def method(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Offsky with another method of averaging."""
     monkeypatch.setattr(planes, "METHODS", dict(planes.METHODS))
-    monkeypatch.setattr(options, "_JOINED", dict(options._JOINED))
-    options._declarations.cache_clear()
+    monkeypatch.setattr(declared, "_JOINED", dict(declared._JOINED))
+    declared._declarations.cache_clear()
     add_method("maximum", average_by_maximum)
     yield
     monkeypatch.undo()
-    options._declarations.cache_clear()
+    declared._declarations.cache_clear()
 
 
 @pytest.mark.usefixtures("method")

@@ -26,6 +26,7 @@ ROOMS = (
     "flags",
     "sizes",
     "effect",
+    "declared",
     "options",
     "values",
     "kernel",
@@ -34,6 +35,7 @@ ROOMS = (
     "selection",
     "choices",
     "outcome",
+    "product_outcome",
     "stopping",
     "measure",
     "report",
@@ -50,7 +52,8 @@ ROOMS = (
 )
 # Values and algorithms: they must know nothing of files, models and commands.
 PURE = ROOMS[: ROOMS.index("measure")]
-TESTING = {"offsky.testing"}  # builders for tests, benchmarks and the demo: import nothing of ours
+# Builders for tests, benchmarks and the demo: they import nothing of ours.
+TESTING = {"offsky.simulation", "offsky.testing"}
 INNER_THIRD_PARTY = {"numpy"}
 HEAVY = {
     "asdf",

@@ -17,7 +17,8 @@ from offsky.measure.levels import LevelMatch, Levels, even_rows
 from offsky.measure.median import clipped_median
 from offsky.measure.pairs import block_grid, compared, difference
 from offsky.options import PROFILES, Options
-from offsky.testing import assert_same_bits, file_digest, simulate_exposures, write_exposure
+from offsky.simulation import simulate_exposures
+from offsky.testing import assert_same_bits, file_digest, write_exposure
 from offsky.values.exposure import Rows
 from offsky.values.in_memory import ArrayExposure
 from offsky.values.mask import PackedMask

@@ -15,10 +15,11 @@ import offsky
 from offsky.choices import Changes, FurtherChanges, choose_options
 from offsky.command.main import cli
 from offsky.command.options import take_options
+from offsky.declared import declarations
 from offsky.errors import ParameterError
 from offsky.flags import flag_bits
 from offsky.io.cards import Provenance
-from offsky.options import PROFILES, Options, declarations
+from offsky.options import PROFILES, Options
 from offsky.programme.plan_json import render_plan
 from offsky.programme.plan_reader import parse_plan
 

@@ -714,11 +714,11 @@ def test_a_file_exchanged_while_it_was_closed_for_a_moment_is_an_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from offsky.errors import ExposureError
-    from offsky.io import source
+    from offsky.io import open_files
     from offsky.io.fits import FitsExposure
     from offsky.values.exposure import Scratch, Wanted
 
-    monkeypatch.setattr(source, "most_open_files", lambda: 2)
+    monkeypatch.setattr(open_files, "most_open_files", lambda: 2)
     paths = [expose(folder, i) for i in range(1, 5)]
     exposures = [FitsExposure(path) for path in paths]
     try:

@@ -13,14 +13,8 @@ from averages import find_sources
 import offsky
 from offsky.measure.sources import grown
 from offsky.options import Options
-from offsky.testing import (
-    SimulatedExposure,
-    _cosmic_rays,
-    assert_same_bits,
-    file_digest,
-    simulate_exposures,
-    write_exposure,
-)
+from offsky.simulation import SimulatedExposure, _cosmic_rays, simulate_exposures
+from offsky.testing import assert_same_bits, file_digest, write_exposure
 from offsky.values.in_memory import ArrayExposure
 
 Array = np.ndarray[Any, np.dtype[Any]]

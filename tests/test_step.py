@@ -21,8 +21,9 @@ from stdatamodels.jwst import datamodels
 
 import offsky
 from offsky import step as step_module
+from offsky.declared import declarations
 from offsky.errors import ParameterError
-from offsky.options import Options, declarations
+from offsky.options import Options
 from offsky.step import BackgroundStep, install, uninstall
 from offsky.testing import file_digest, write_exposure
 

@@ -4,6 +4,7 @@ import sys
 from types import EllipsisType, FrameType
 from typing import Any, Literal, TypedDict
 
+from offsky.declared import declarations
 from offsky.errors import ParameterError
 from offsky.flags import flag_bits
 from offsky.options import (
@@ -22,7 +23,6 @@ from offsky.options import (
     as_options,
     check_names,
     check_profile,
-    declarations,
 )
 
 

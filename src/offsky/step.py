@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from offsky.choices import choose_options
+from offsky.declared import declarations
 from offsky.engine.order import Order, Progress
 from offsky.errors import ParameterError
 from offsky.io.mask_choice import masks_for
 from offsky.io.model_product import ModelAverage, ModelProduct
 from offsky.models import made
-from offsky.options import PROFILES, Options, declarations
+from offsky.options import PROFILES, Options
 from offsky.outcome import SKIPPED
 from offsky.reporting.wanted import observers_of
 from offsky.selection.suitability import Policy

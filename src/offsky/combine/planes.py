@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from offsky import kernel
 from offsky.arrays import Array
 from offsky.combine.rule import median_factors, rule_of
+from offsky.declared import join_choice
 from offsky.errors import ParameterError, shown
 from offsky.kernel import twin_average
 from offsky.kernel.contract import Averages, Marks, Planes, Rule, Shares
-from offsky.options import Options, join_choice
+from offsky.options import Options
 from offsky.values.average import ClippedMean
 
 log = logging.getLogger(__name__)

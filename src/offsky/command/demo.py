@@ -18,7 +18,7 @@ import numpy.typing as npt
 from offsky.combine.rule import largest_deviation
 
 if TYPE_CHECKING:
-    from offsky.testing import Scene
+    from offsky.simulation import Scene
 
 __all__ = ["SIGMA", "DemoReport", "draw_before_after", "run_demo"]
 
@@ -107,7 +107,7 @@ def run_demo(
     """
     from offsky import subtract_file
     from offsky.errors import OutputError, OutputExistsError, reason_of
-    from offsky.testing import simulate_exposures
+    from offsky.simulation import simulate_exposures
 
     scene = simulate_exposures((512, 512), n_backgrounds=4)
     directory = Path(directory)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offsky.options import PROFILES, Declaration, Options, declarations, profiles
+from offsky.declared import Declaration, declarations
+from offsky.options import PROFILES, Options, profiles
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]

@@ -26,7 +26,7 @@ from offsky.command.streams import Printer, complain
 from offsky.errors import one_line
 
 if TYPE_CHECKING:
-    from offsky.outcome import ProductOutcome
+    from offsky.product_outcome import ProductOutcome
     from offsky.programme.plan import Plan
     from offsky.programme.run import Executor
 

@@ -5,7 +5,8 @@ Run it from the folder of the checkout after an option was declared or changed.
 
 from pathlib import Path
 
-from offsky.options import PROFILES, Declaration, Options, declarations, in_words
+from offsky.declared import Declaration, declarations, in_words
+from offsky.options import PROFILES, Options
 
 _BEGIN, _END = "<!-- table: options -->\n\n", "\n<!-- end of table -->\n"
 

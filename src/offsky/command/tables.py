@@ -9,7 +9,8 @@ from offsky.command.plan_table import print_products
 from offsky.command.printing import Table
 from offsky.engine.forecast import megabytes
 from offsky.errors import one_line
-from offsky.outcome import COMPLETE, FAILED, SKIPPED, ProductOutcome, counted
+from offsky.outcome import COMPLETE, FAILED, SKIPPED, counted
+from offsky.product_outcome import ProductOutcome
 from offsky.programme.plan import Plan, balance
 from offsky.programme.run import Executor, Summary, limit_of_worker
 from offsky.programme.sizing import predict

@@ -20,8 +20,9 @@ from offsky.engine.look import look
 from offsky.engine.order import Limits, Order, Progress, Result
 from offsky.engine.passes import Demand, Member, Pass, arrange
 from offsky.engine.prepared import Opened, Prepared
-from offsky.engine.product import Making, watch_members
+from offsky.engine.product import Making
 from offsky.engine.run import PassRun
+from offsky.engine.watching import watch_members
 from offsky.errors import ParameterError
 from offsky.options import Options
 from offsky.selection.choose import check_target, choose_backgrounds
@@ -298,7 +299,8 @@ class _PassMaking:
             self._options,
             has_variances=has_variances,
             members=watch_members(
-                [self._making[d.number] for d in recipe.demands if d.watched], recipe.frame.ny
+                [self._making[d.number].watching for d in recipe.demands if d.watched],
+                recipe.frame.ny,
             ),
         )
 

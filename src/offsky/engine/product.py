@@ -6,21 +6,20 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from threading import Lock, local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from offsky.combine.whole import Finished, rows_of
-from offsky.engine.order import Order, Result, Watched
+from offsky.engine.order import Order, Result
+from offsky.engine.watching import Watching, path_of
 from offsky.io.average_product import FileAverage
 from offsky.io.cards import Provenance, average_metadata, input_records
 from offsky.io.imprinted import ImprintedExposure, bare, imprints_of
 from offsky.io.mask import UserMask
-from offsky.io.names import product_name, product_root
 from offsky.io.product import FileProduct
 from offsky.io.writer import Publication, SavedAverage, Writer
 from offsky.options import Options
-from offsky.outcome import COMPLETE, Outcome, completed, skipped
+from offsky.outcome import COMPLETE, completed, skipped
 from offsky.selection.choose import Selection
 from offsky.subtraction import PLAIN, Coefficients, Subtraction, as_subtracted
 from offsky.values.average import ClippedMean
@@ -29,7 +28,6 @@ from offsky.values.metadata import Metadata
 
 if TYPE_CHECKING:
     from offsky.engine.imprint_errors import ImprintErrors
-    from offsky.measure.members import Members
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +89,12 @@ class Making:
         self.target = target
         self.selection = selection
         self.used = [backgrounds[i] for i in selection.used]
-        self._backgrounds = backgrounds
         self.masks = [masks[i] for i in selection.used]
         self.how = Subtraction.of(options)
         self.error: Exception | None = None
         self.coefficients = Coefficients.given(options)
         self.predicted_bytes = 0
-        self.members: Members | None = None
+        self.watching = Watching(order, target, backgrounds, selection)
         self._writer: Writer | None = None
         # Two renames are never one: who is killed between them leaves two files of two runs.
         in_files = isinstance(order.product, FileProduct) and isinstance(
@@ -155,8 +152,7 @@ class Making:
         """Begin to write the product."""
         if self.order.product is not None and self.target is not None:
             self._writer = self.order.product.begin(self.target, self.how, self.provenance)
-            for observer in self.order.observers:
-                observer.begin(self._watched())
+            self.watching.begin()
 
     def copy_rest(self) -> None:
         """Copy what the subtraction does not change; keep an error for the end."""
@@ -181,9 +177,7 @@ class Making:
             with self._lock:
                 self._n_err_unknown += done.n_err_unknown
                 self._n_no_value += done.n_no_value
-            if rows is not None:
-                for observer in self.order.observers:
-                    observer.see(first, last, rows, level, done.rows)
+            self.watching.see(first, last, rows, level, done.rows)
 
         self._guarded(work)
 
@@ -205,34 +199,6 @@ class Making:
             return given
         _own.scratch.clear()
         return target.read_rows(first, last, _own.scratch, wanted)
-
-    def _watched(self) -> Watched:
-        if self.target is None:
-            raise RuntimeError("an observer of an average alone")
-        return Watched(
-            target=bare(self.target),
-            backgrounds=[bare(each) for each in self._backgrounds],
-            verdicts=self.selection.verdicts,
-            run=self.selection.run,
-            given_target=self.order.target,
-            given_backgrounds=self.order.backgrounds,
-            given_masks=self.order.masks,
-            given_imprints=self.order.every_imprint,
-        )
-
-    def _tell_observers(self, outcome: Outcome, product: Any) -> None:
-        """Let observers finish; the product is there, whatever becomes of their work."""
-        if self.target is None or not self.order.observers:
-            return
-        # A model in memory is called what its file would be.
-        root = product_root(Path(self.target.name))
-        path = Path(_named(product) or product_name(root, self.target.shape))
-        for observer in self.order.observers:
-            try:
-                observer.finish(outcome, path, self.members)
-            except Exception as error:
-                log.warning("%s: no report: %s", path, error)
-                log.debug("the report failed", exc_info=error)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -283,8 +249,8 @@ class Making:
             target=None if self.target is None else self.target.name,
             backgrounds=self.selection.names,
             dropped=self.selection.dropped,
-            output=_named(saved if self.target is None else product),
-            combined=None if self.target is None else _named(saved),
+            output=path_of(saved if self.target is None else product),
+            combined=None if self.target is None else path_of(saved),
             unit=self._unit(),
             elapsed_s=time.perf_counter() - self._started,
             options=self.options,
@@ -294,7 +260,7 @@ class Making:
             predicted_bytes=self.predicted_bytes,
             imprints=self.imprints,
         )
-        self._tell_observers(outcome, product)
+        self.watching.finish(outcome, product)
         return Result(self.order, outcome, product=product, combined=saved)
 
     def covers_nothing(self, finished: Finished) -> bool:
@@ -345,11 +311,10 @@ class Making:
         if reason is not None:
             dropped = (*dropped, *((name, reason) for name in self.selection.names))
         outcome = skipped(
-            self.target.name, dropped, _named(product), elapsed, self.options, reason
+            self.target.name, dropped, path_of(product), elapsed, self.options, reason
         )
-        for observer in self.order.observers:
-            observer.begin(self._watched())
-        self._tell_observers(outcome, product)
+        self.watching.begin()
+        self.watching.finish(outcome, product)
         return Result(self.order, outcome, product=product)
 
     def failed(self, error: Exception) -> Result:
@@ -399,19 +364,6 @@ class Making:
         return unit or self.used[0].metadata.unit
 
 
-def watch_members(watched: Sequence[Making], n_rows: int) -> "Members | None":
-    """Return where to gather what backgrounds show, for products that are observed."""
-    if not watched:
-        return None
-    # What only an option needs is imported there.
-    from offsky.measure.members import Members
-
-    members = Members(n_rows)
-    for making in watched:
-        making.members = members
-    return members
-
-
 def _metadata(exposure: Exposure) -> Metadata:
     """Return the header of an exposure, with the imprint that is subtracted from it."""
     if isinstance(exposure, ImprintedExposure):
@@ -429,8 +381,3 @@ def _why_nothing(finished: Finished) -> str:
             "in another way"
         )
     return "the backgrounds have no usable sample (all are NaN, or flagged as bad)"
-
-
-def _named(published: object) -> str | None:
-    """Return the path of a file; None for a model in memory."""
-    return str(published) if hasattr(published, "__fspath__") else None

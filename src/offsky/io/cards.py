@@ -9,8 +9,9 @@ from math import fsum, isfinite, nan
 from typing import Any
 
 from offsky.combine.whole import Finished
+from offsky.declared import Declaration, declarations
 from offsky.effect import Run
-from offsky.options import Declaration, Options, declarations, idle_options
+from offsky.options import Options, idle_options
 from offsky.selection.suitability import Verdict
 from offsky.subtraction import Coefficients
 from offsky.values.metadata import Metadata

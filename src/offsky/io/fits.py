@@ -9,17 +9,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from astropy.io import fits
 
-from offsky.arrays import Array, as_flags, as_samples
+from offsky.arrays import Array
 from offsky.errors import ExposureError, first_line
+from offsky.io.fits_arrays import ArrayReader, RawArray, SectionArray
 from offsky.io.fits_header import Cards
 from offsky.io.fits_layout import DAMAGE, Extent, read_layout
 from offsky.io.source import Source, Span, open_source
@@ -33,141 +33,6 @@ TOP_BIT = 0x80000000
 VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 
 _ABSENT = object()
-
-
-class _ArrayReader(Protocol):
-    """Reads rows of one array."""
-
-    shape: tuple[int, ...]
-    row_bytes: int
-    flip: int
-
-    @property
-    def n_bytes(self) -> int: ...
-
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Array: ...
-
-
-class RawArray:
-    """Pixels that can be read as they are on disk: big-endian, unscaled.
-
-    Parameters
-    ----------
-    source : Source or None
-        The file; None for one that is only written to.
-    offset : int
-        First byte in the file.
-    shape : tuple of int
-        (ny, nx) or (nints, ny, nx).
-    dtype : str
-        Big-endian float32, float64 or uint32.
-    flip : int
-        What the stored values are to be XORed with.
-
-    Attributes
-    ----------
-    offset, shape, flip
-        As given.
-    dtype : numpy.dtype
-        As given.
-    row_bytes : int
-        Bytes of one row of every plane.
-    """
-
-    def __init__(
-        self,
-        source: Source | None,
-        offset: int,
-        shape: tuple[int, ...],
-        dtype: str,
-        flip: int,
-    ) -> None:
-        self.offset = offset
-        self.shape = shape
-        self.dtype = np.dtype(dtype)
-        self.flip = flip
-        self.row_bytes = self.dtype.itemsize * prod(shape[:-2] + shape[-1:])
-        self._source = source
-
-    def offset_of(self, plane: int, row: int) -> int:
-        """Return the byte at which a row of a plane begins."""
-        n_rows, n_columns = self.shape[-2:]
-        return self.offset + (plane * n_rows + row) * n_columns * self.dtype.itemsize
-
-    @property
-    def n_planes(self) -> int:
-        """Integrations, 1 for an image."""
-        return self.shape[0] if len(self.shape) == 3 else 1
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all pixels."""
-        return self.row_bytes * self.shape[-2]
-
-    def spans(self, first: int, last: int, scratch: Scratch) -> tuple[list[Span], Array]:
-        """Return the bytes of rows [first, last) of every plane, and the array that they fill."""
-        n_columns = self.shape[-1]
-        plane_bytes = (last - first) * n_columns * self.dtype.itemsize
-        memory = scratch.take(plane_bytes * self.n_planes)
-        spans = [
-            (
-                self.offset_of(plane, first),
-                memory[plane * plane_bytes : (plane + 1) * plane_bytes],
-            )
-            for plane in range(self.n_planes)
-        ]
-        rows = np.frombuffer(memory, dtype=self.dtype)
-        return spans, rows.reshape(*self.shape[:-2], last - first, n_columns)
-
-    def spans_of_rows(self, rows: Sequence[int], scratch: Scratch) -> tuple[list[Span], Array]:
-        """Return the bytes of some rows of every plane, and the array that they fill."""
-        n_columns = self.shape[-1]
-        n_bytes = n_columns * self.dtype.itemsize
-        memory = scratch.take(n_bytes * len(rows) * self.n_planes)
-        places = [(plane, row) for plane in range(self.n_planes) for row in rows]
-        spans = [
-            (self.offset_of(plane, row), memory[i * n_bytes : (i + 1) * n_bytes])
-            for i, (plane, row) in enumerate(places)
-        ]
-        picked = np.frombuffer(memory, dtype=self.dtype)
-        return spans, picked.reshape(*self.shape[:-2], len(rows), n_columns)
-
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Array:
-        """Read rows [first, last) of every plane into `scratch`."""
-        spans, rows = self.spans(first, last, scratch)
-        if self._source is None:
-            raise RuntimeError("an array that is only written to")
-        self._source.read(spans)
-        return rows
-
-
-class _SectionArray:
-    """An array that astropy has to decompress, scale or convert."""
-
-    flip = 0
-
-    def __init__(self, hdu: Any, name: str, lock: Lock, dq: bool) -> None:
-        self.shape = tuple(hdu.shape)
-        self.row_bytes = 8 * prod(self.shape[:-2] + self.shape[-1:])
-        self.n_bytes = self.row_bytes * self.shape[-2]
-        self._hdu = hdu
-        self._name = name
-        self._lock = lock
-        self._dq = dq
-
-    def read_rows(self, first: int, last: int, scratch: Scratch) -> Array:
-        """Return rows [first, last) of every plane."""
-        lead = (slice(None),) * (len(self.shape) - 2)
-        with self._lock:  # astropy's file objects know one position
-            try:
-                rows = np.asarray(self._hdu.section[(*lead, slice(first, last), slice(None))])
-            except Exception as error:
-                # Each compression has errors of its own.
-                raise ExposureError(
-                    f"{self._name}: rows {first} to {last} cannot be read ({first_line(error)}); "
-                    "fetch the file again"
-                ) from error
-        return as_flags(rows) if self._dq else as_samples(rows)
 
 
 class FitsExposure:
@@ -276,7 +141,7 @@ class FitsExposure:
                 "the file again"
             )
 
-    def _companion(self, name: str) -> "_ArrayReader | None":
+    def _companion(self, name: str) -> "ArrayReader | None":
         extent = self._find(name)
         # One without data is as good as none: some tools write them.
         if extent is None or _is_empty(extent):
@@ -289,7 +154,7 @@ class FitsExposure:
             )
         return reader
 
-    def _variance(self, name: str) -> "_ArrayReader | None":
+    def _variance(self, name: str) -> "ArrayReader | None":
         """Find a variance; one that is empty, or of another shape, counts as not there."""
         named = [extent for extent in self.extents if extent.name == name]
         for extent in named:
@@ -298,7 +163,7 @@ class FitsExposure:
         reader = self._reader(found[0]) if len(found) == 1 else None
         return reader if reader is not None and reader.shape == self.shape else None
 
-    def _reader(self, extent: Extent) -> "_ArrayReader":
+    def _reader(self, extent: Extent) -> "ArrayReader":
         cards, dq = extent.cards, extent.name == "DQ"
         zero = cards.get("BZERO", 0)
         stored = {(-32, 0): ">f4", (-64, 0): ">f8"}
@@ -307,7 +172,7 @@ class FitsExposure:
         dtype = stored.get((cards["BITPIX"], zero))
         if dtype is None or cards.get("BSCALE", 1) != 1 or extent.is_compressed:
             hdu = self.unit(extent)
-            return _SectionArray(hdu, str(self.path), self._lock, dq)
+            return SectionArray(hdu, str(self.path), self._lock, dq)
         shape = tuple(int(cards[f"NAXIS{axis}"]) for axis in range(cards["NAXIS"], 0, -1))
         return RawArray(self.source, extent.data_start, shape, dtype, int(zero))
 
@@ -365,7 +230,7 @@ class FitsExposure:
             raise RuntimeError("an exposure without SCI")
         return Rows(sci, err, dq, 0 if self.dq is None else self.dq.flip, poisson, rnoise)
 
-    def _readers(self, wanted: Wanted) -> "Sequence[_ArrayReader | None]":
+    def _readers(self, wanted: Wanted) -> "Sequence[ArrayReader | None]":
         """Return readers of SCI, ERR, DQ, VAR_POISSON, VAR_RNOISE; None for unwanted ones."""
         poisson = rnoise = None
         if wanted.variances and self.has_variances:
@@ -373,14 +238,14 @@ class FitsExposure:
         return self.sci, self.err if wanted.err else None, self.dq, poisson, rnoise
 
     def read_arrays(
-        self, arrays: "Mapping[str, _ArrayReader]", first: int, last: int, scratch: Scratch
+        self, arrays: "Mapping[str, ArrayReader]", first: int, last: int, scratch: Scratch
     ) -> dict[str, Array]:
         """Read rows [first, last) of several of its arrays, valid as of `read_rows`."""
         found = self._read(list(arrays.values()), first, last, scratch)
         return {name: rows for name, rows in zip(arrays, found, strict=True) if rows is not None}
 
     def _read(
-        self, readers: "Sequence[_ArrayReader | None]", first: int, last: int, scratch: Scratch
+        self, readers: "Sequence[ArrayReader | None]", first: int, last: int, scratch: Scratch
     ) -> list[Array | None]:
         """Read rows of several arrays; those that are plain bytes in one go."""
         spans: list[Span] = []
@@ -411,7 +276,7 @@ class FitsExposure:
         return self.source.stamp[:2]
 
     @cached_property
-    def variances(self) -> "dict[str, _ArrayReader]":
+    def variances(self) -> "dict[str, ArrayReader]":
         """Readers of those of `VARIANCES` that it has; looked for when they are wanted."""
         with _damage_told(self.path):
             found = {name: self._variance(name) for name in VARIANCES}
@@ -422,7 +287,7 @@ class FitsExposure:
         """Whether it has VAR_POISSON and VAR_RNOISE."""
         return {"VAR_POISSON", "VAR_RNOISE"} <= set(self.variances)
 
-    def images(self, *, with_errors: bool) -> "dict[str, _ArrayReader]":
+    def images(self, *, with_errors: bool) -> "dict[str, ArrayReader]":
         """Return the readers of what a subtraction changes, by the extensions' names.
 
         Parameters

@@ -14,7 +14,8 @@ from threading import Lock, local
 import numpy as np
 
 from offsky.arrays import Array
-from offsky.io.fits import FitsExposure, RawArray
+from offsky.io.fits import FitsExposure
+from offsky.io.fits_arrays import RawArray
 from offsky.io.fits_header import BLOCK
 from offsky.io.fits_verbatim import NewHeader
 from offsky.io.source import write_exactly

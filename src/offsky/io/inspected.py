@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from offsky.declared import declarations
 from offsky.errors import OffskyError
 from offsky.io.facts import Keywords
 from offsky.io.files import open_exposure
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_average import INPUTS_EXTENSION
 from offsky.io.regular import open_regular
-from offsky.options import PROFILES, Options, declarations
+from offsky.options import PROFILES, Options
 from offsky.values.exposure import Exposure
 
 STEPS = {

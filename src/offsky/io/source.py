@@ -1,33 +1,24 @@
 """Inputs as bytes at given places: `Source`, and the files of this machine that are sources.
 
-Several threads read from a source at a time. A thousand backgrounds need not be a
-thousand open files: those not read from for the longest are closed, and opened again when
-they are wanted.
+Several threads read from a source at a time.
 """
 
 import errno
 import gzip
 import io
 import os
-import resource
 import shutil
 import tempfile
-import weakref
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any, Protocol
 
 from offsky.errors import ExposureError, MissingFileError, first_line, reason_of
+from offsky.io.open_files import OpenFiles
 from offsky.io.regular import open_regular
 
-# Of the files that the system lets a process open; the rest is for outputs, libraries,
-# and whatever else the process does.
-_SHARE = 0.5
-_MOST = 512
 # Buffers that one system call fills at most (IOV_MAX of Linux and macOS).
 _MOST_BUFFERS = 1024
 _COPY_BYTES = 2**20
@@ -421,56 +412,4 @@ def write_exactly(fd: int, data: bytes | memoryview, position: int) -> None:
         position += n_written
 
 
-class _Pool:
-    """Keeps count of the open input files of this process."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        # The longest unused first.  An exposure that nobody closed is not kept alive.
-        self._open: OrderedDict[int, weakref.ref[LocalFile]] = OrderedDict()
-
-    def admit(self, file: LocalFile) -> None:
-        """Count a file that was just opened."""
-        with self.lock:
-            self._open[id(file)] = weakref.ref(file)
-            self._make_room()
-
-    def use(self, file: LocalFile) -> None:
-        """Make sure that a file in use is open."""
-        with self.lock:
-            if not file.is_open:
-                self._make_room(1)
-                file.reopen()
-                self._open[id(file)] = weakref.ref(file)
-            else:
-                self._open.move_to_end(id(file))
-
-    def forget(self, file: LocalFile) -> None:
-        """Count a file no more."""
-        with self.lock:
-            self._open.pop(id(file), None)
-
-    def _make_room(self, n_more: int = 0) -> None:
-        excess = len(self._open) + n_more - most_open_files()
-        if excess <= 0:
-            return
-        for key, reference in list(self._open.items()):
-            file = reference()
-            if file is None or file.is_idle:
-                if file is not None:
-                    file.shelve()
-                del self._open[key]
-                excess -= 1
-                if excess <= 0:
-                    return
-
-
-def most_open_files() -> int:
-    """Return how many input files are kept open, from what the system allows."""
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if allowed == resource.RLIM_INFINITY:
-        return _MOST
-    return max(8, min(_MOST, int(allowed * _SHARE)))
-
-
-_pool = _Pool()
+_pool = OpenFiles()

@@ -22,7 +22,7 @@ from typing import Any
 
 from offsky.combine.planes import count_threads
 from offsky.errors import ParameterError
-from offsky.outcome import ProductOutcome
+from offsky.product_outcome import ProductOutcome
 from offsky.programme.job import (
     GroupJob,
     GroupReport,

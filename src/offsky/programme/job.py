@@ -16,7 +16,8 @@ from offsky.io.names import combined_name, is_asdf, product_root
 from offsky.io.parts import run_of
 from offsky.io.product import FileProduct
 from offsky.options import Options
-from offsky.outcome import COMPLETE, FAILED, ProductOutcome
+from offsky.outcome import COMPLETE, FAILED
+from offsky.product_outcome import ProductOutcome
 from offsky.programme.journal import Journal, fingerprint, sha256
 from offsky.programme.plan import PlannedProduct
 from offsky.selection.examined import dropped_files

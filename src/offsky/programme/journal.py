@@ -23,7 +23,7 @@ from offsky.io.json_text import parse_json
 from offsky.io.output import write_text
 from offsky.io.parts import sweep
 from offsky.io.regular import irregular, open_regular, read_text
-from offsky.outcome import is_told
+from offsky.product_outcome import is_told
 
 _FOLDER, _LOCK = ".offsky", "lock"
 # Bytes of a record's name, and characters of a lock that are looked at.

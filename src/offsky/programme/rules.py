@@ -155,7 +155,8 @@ def from_table(
     for path in inputs:
         for entry in entries_of(path, suffix) if path.is_dir() else [path]:
             known.setdefault(entry.name, []).append(entry)
-    assert pairing.table is not None
+    if pairing.table is None:
+        raise RuntimeError("a pairing from a table, without one")
     products = read_table(Path(pairing.table), known)
     return Drafts(
         [(product.name, _as_written(product, files, pairing)) for product in products],

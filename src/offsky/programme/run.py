@@ -14,14 +14,8 @@ from typing import Any, Protocol
 from offsky.engine.forecast import megabytes
 from offsky.errors import OffskyError, OutputError, ParameterError, reason_of
 from offsky.io.output import write_text
-from offsky.outcome import (
-    COMPLETE,
-    FAILED,
-    SKIPPED,
-    ProductOutcome,
-    counted,
-    without_value,
-)
+from offsky.outcome import COMPLETE, FAILED, SKIPPED, counted, without_value
+from offsky.product_outcome import ProductOutcome
 from offsky.programme.job import GroupJob, failed, on_disk
 from offsky.programme.journal import Journal
 from offsky.programme.plan import Plan, balance

@@ -8,7 +8,8 @@ from typing import Any
 from offsky.io.json_text import parse_json
 from offsky.io.output import write_text
 from offsky.io.regular import read_text
-from offsky.outcome import FAILED, ProductOutcome
+from offsky.outcome import FAILED
+from offsky.product_outcome import ProductOutcome
 from offsky.report.index import render_index
 from offsky.reporting.place import page_name, written_at
 

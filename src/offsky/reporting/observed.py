@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from offsky.declared import in_words
 from offsky.engine.order import Observer, Watched
 from offsky.errors import ExposureError, ParameterError
 from offsky.io.facts import exposure_facts, pointing_of
 from offsky.io.inspected import inspected
 from offsky.measure.gather import Background, Gathering, Plane
 from offsky.measure.members import Members
-from offsky.options import Options, in_words
+from offsky.options import Options
 from offsky.outcome import Outcome
 from offsky.report.summary import Summary
 from offsky.reporting.facts import background_facts, common_facts, expected_rejection

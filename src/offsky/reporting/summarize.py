@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from offsky.arrays import Array
+from offsky.declared import declarations, in_words
 from offsky.effect import Run
 from offsky.io.inspected import Inspected
 from offsky.measure.checks import check
 from offsky.measure.judged import Judged
 from offsky.measure.structure import Structure
-from offsky.options import Options, declarations, idle_options, in_words
+from offsky.options import Options, idle_options
 from offsky.report.pictures import Pictures, count_planes, static_pictures, value_planes
 from offsky.report.summary import BackgroundRow, Left, Summary, histogram_edges
 from offsky.reporting.place import written_at
