@@ -85,6 +85,7 @@ def small_images_take_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work on the small images of tests as on large ones: on threads, flushed early."""
     monkeypatch.setattr(blocks, "_TINY_BYTES", 0)
     monkeypatch.setattr(fits_copy, "_LEAST_FLUSH", 0)
+    monkeypatch.setattr("offsky.engine.make._LARGE", 0)
 
 
 def require_kernel() -> Callable[..., tuple[int, int]]:

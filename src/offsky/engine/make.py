@@ -1,7 +1,7 @@
 """The engine: orders in, outcomes out, one by one."""
 
 import logging
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from offsky.combine.whole import Finished, freeze
@@ -29,6 +29,9 @@ from offsky.selection.choose import check_target, choose_backgrounds
 from offsky.values.exposure import Wanted
 
 log = logging.getLogger(__name__)
+
+# Pixels of an average whose median is worth a thread.
+_LARGE = 2**18
 
 
 def make(
@@ -253,7 +256,8 @@ class _PassMaking:
             self._tell_unusable_err(run)
             for averaging in averagings:
                 self._stop_unread(averaging, broken)
-                for result, number in self._results(averaging):
+            for averaging, finish in _finished_ahead(averagings):
+                for result, number in self._results(averaging, finish):
                     waiting.discard(number)
                     yield result
         finally:
@@ -311,7 +315,9 @@ class _PassMaking:
             if making.target_key in broken:
                 making.error = making.error or broken[making.target_key]
 
-    def _results(self, averaging: Averaging) -> Iterator[tuple[Result, int]]:
+    def _results(
+        self, averaging: Averaging, finish: Callable[[], Finished]
+    ) -> Iterator[tuple[Result, int]]:
         """Finish an average, and all of its products."""
         recipe = averaging.recipe
         of_recipe = [self._making[demand.number] for demand in recipe.demands]
@@ -323,7 +329,7 @@ class _PassMaking:
             for making in of_recipe:
                 yield making.failed(making.error or RuntimeError("no reason")), making.number
             return
-        finished, levels = averaging.finish(), averaging.prepared.levels
+        finished, levels = finish(), averaging.prepared.levels
         if len(of_recipe) > 1 and finished.average is not None:
             freeze(finished.average)
         late = []
@@ -374,6 +380,25 @@ class _PassMaking:
         making.copy_rest()
         making.subtract_whole(average)
         return making.finish(finished, levels)
+
+
+def _finished_ahead(
+    averagings: Sequence[Averaging],
+) -> Iterator[tuple[Averaging, Callable[[], Finished]]]:
+    """Yield averages, each with what finishes it.
+
+    Large ones are finished while products of those before wait for the disk: their medians
+    take as long.
+    """
+    frame = averagings[0].recipe.frame
+    if len(averagings) == 1 or frame.nx * frame.ny < _LARGE:
+        for each in averagings:
+            yield each, each.finish
+        return
+    with ThreadPoolExecutor(1) as pool:
+        finished = [pool.submit(each.finish) for each in averagings]
+        for each, future in zip(averagings, finished, strict=True):
+            yield each, future.result
 
 
 def _begin(making: Making) -> None:
