@@ -192,6 +192,29 @@ def python(code: str, *arguments: Any, **how: Any) -> str:
     return done.stdout
 
 
+FAULTS_OF_CALLS = """
+import resource
+from offsky.command import main
+def leaf():
+    pass
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(300):
+        leaf()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def deeper(n):
+    return max(faults(), deeper(n - 1)) if n else faults()
+main.cli = lambda **how: print(deeper(400))
+main.main()
+"""
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="about CPython's frames")
+def test_no_depth_of_calls_asks_the_system_for_memory_at_each_call() -> None:
+    # At one depth in a hundred or so it does, 300 times here, where frames come in small pieces.
+    assert int(python(FAULTS_OF_CALLS)) < 100
+
+
 MODULES = """
 import sys
 from offsky.command.main import cli

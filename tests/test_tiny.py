@@ -35,6 +35,7 @@ def test_tiny_products_are_made_without_threads_and_are_the_same(
     assert len(begun) > 4
     monkeypatch.setattr(blocks, "_TINY_BYTES", 2**17)
     monkeypatch.setattr(fits_copy, "_LEAST_FLUSH", 2**22)
+    monkeypatch.setattr("offsky.engine.make._LARGE", 2**18)
     assert made("none") == on_threads
     # Group by group, one thread may yet show how far it is.
     assert len(begun) <= 1
