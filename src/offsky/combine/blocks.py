@@ -12,6 +12,9 @@ from offsky.values.exposure import Scratch
 # All threads' blocks together.  Small enough to be in the third-level cache between
 # being read and being averaged, large enough that a read is some hundred kB.
 BLOCK_BYTES = 24 * 2**20
+# Where rejection grows, each block costs a dozen calls for each average: few large ones are
+# worth more than the cache.
+GROWN_BLOCK_BYTES = 2 * BLOCK_BYTES
 _MOST_ROWS = 256
 LEAST_GROWN = 8
 """Rows of a block, at least, where rejection grows: twice those that the next one looks at."""
@@ -29,7 +32,7 @@ def is_tiny(row_bytes: int, n_rows: int) -> bool:
     return n_rows * row_bytes <= _TINY_BYTES
 
 
-def block_rows(row_bytes: int, n_rows: int, n_threads: int) -> int:
+def block_rows(row_bytes: int, n_rows: int, n_threads: int, block_bytes: int = BLOCK_BYTES) -> int:
     """Return the height of the blocks that `n_threads` work on at a time.
 
     Parameters
@@ -40,6 +43,8 @@ def block_rows(row_bytes: int, n_rows: int, n_threads: int) -> int:
         Rows of the image, at least 1.
     n_threads : int
         Blocks in memory at a time.
+    block_bytes : int
+        Memory for all of them together.
 
     Returns
     -------
@@ -47,7 +52,7 @@ def block_rows(row_bytes: int, n_rows: int, n_threads: int) -> int:
         From 1 to `n_rows`; no more than an even share for each thread.
     """
     even_share = -(-n_rows // n_threads)
-    affordable = BLOCK_BYTES // n_threads // max(row_bytes, 1)
+    affordable = block_bytes // n_threads // max(row_bytes, 1)
     return max(1, min(affordable, even_share, _MOST_ROWS))
 
 

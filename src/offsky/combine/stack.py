@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from offsky.arrays import DO_NOT_USE, Array, as_flags, as_samples
-from offsky.combine.blocks import LEAST_GROWN, bands_of, block_rows, edges_of
+from offsky.combine.blocks import (
+    GROWN_BLOCK_BYTES,
+    LEAST_GROWN,
+    bands_of,
+    block_rows,
+    edges_of,
+)
 from offsky.combine.images import Combination, Image
 from offsky.combine.planes import MOST_EXPOSURES, average_planes, count_threads
 from offsky.combine.rule import grows
@@ -150,7 +156,7 @@ def _grown(
         return _grow_rows(sci[:, k], own, combination, begin, end, height, parts)
 
     row_bytes = sum(plane[:, 0, 0].nbytes for plane in (sci, *rest) if plane is not None)
-    height = max(LEAST_GROWN, block_rows(row_bytes, size[0], threads))
+    height = max(LEAST_GROWN, block_rows(row_bytes, size[0], threads, GROWN_BLOCK_BYTES))
     jobs = [(k, *band) for k in range(n_images) for band in bands_of(0, size[0], threads)]
     with ThreadPoolExecutor(threads) as pool:
         made = list(pool.map(work, jobs))

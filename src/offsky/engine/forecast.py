@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from offsky.combine.blocks import LEAST_GROWN, block_rows, is_tiny
+from offsky.combine.blocks import GROWN_BLOCK_BYTES, LEAST_GROWN, block_rows, is_tiny
 from offsky.combine.rule import grows
 from offsky.engine.passes import Facts, Pass, Recipe
 from offsky.io.imprinted import imprints_of
@@ -124,7 +124,7 @@ def forecast(
     if _grows(pass_, options):
         # A block is kept while the next one is worked on.
         rows_bytes, least = 2 * rows_bytes, LEAST_GROWN
-        height = max(height, least)
+        height = max(least, block_rows(row_bytes, n_rows, n_blocks, GROWN_BLOCK_BYTES))
     if memory_bytes is not None:
         # First lower blocks, down to a comfortable height; then fewer averages in a pass;
         # then rows as few as can be.
