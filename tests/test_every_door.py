@@ -772,7 +772,7 @@ def test_a_mask_that_changes_meanwhile_fails_the_product_of_every_door(
     inputs.mkdir()
     (job,) = KINDS["masked"](inputs)
     mask = job.masks[0] or Path()
-    with pytest.raises(DoorError, match="changed while it was read"):
+    with pytest.raises(DoorError, match="the mask changed while it was read"):
         door.make([job], folder / "out", {}, How(progress=lambda *_: touch(mask)))
     assert not list((folder / "out").glob("*_bsub*"))
 
@@ -790,7 +790,7 @@ def test_an_input_that_changes_while_it_is_averaged_fails_the_average(
     else:
         how = How()
         at_the_read(reads, job.backgrounds[3], 1, lambda: touch(mask))
-    with pytest.raises(DoorError, match="changed while it was read"):
+    with pytest.raises(DoorError, match="the mask changed while it was read"):
         alone.make(job, folder / "out", {}, how)
     assert not list((folder / "out").iterdir())
 
@@ -822,7 +822,7 @@ def test_a_model_that_is_changed_in_place_is_changed_after_the_check_alone(
             touch(mask)
 
         (result,) = make([order], options=Options(), limits=Limits(), progress=changed)
-        assert "changed while it was read" in str(result.error)
+        assert "the mask changed while it was read" in str(result.error)
         np.testing.assert_array_equal(model.data, before)
         assert model.meta.cal_step.bkg_subtract is None
         (result,) = make([order], options=Options(), limits=Limits())

@@ -303,6 +303,15 @@ def test_a_damaged_card_is_replaced_by_a_new_one(card: bytes) -> None:
     assert fits.Card.fromstring(cards[1]).value == "2026-01-01"
 
 
+@pytest.mark.parametrize("end", [b"END", b"END     / of it", b" END"])
+def test_a_header_ends_at_its_end_however_that_is_written(end: bytes) -> None:
+    header = NewHeader(padded(b"FIRST   = 1", end, b"LAST    = 2"))
+    header["NEW"] = 2, None
+    cards = [each[:8] for each in card_images(header.tobytes())]
+    assert cards == [b"FIRST   ", b"NEW     "]
+    assert b"LAST" not in header.tobytes()
+
+
 def test_new_cards_use_up_the_blank_cards_at_the_end() -> None:
     header = NewHeader(padded(b"FIRST   = 1", b"HISTORY one", *[b""] * 4))
     header["NEW"] = "x" * 100, None

@@ -12,8 +12,8 @@ from offsky.values.exposure import Scratch
 # All threads' blocks together.  Small enough to be in the third-level cache between
 # being read and being averaged, large enough that a read is some hundred kB.
 BLOCK_BYTES = 24 * 2**20
-# Where rejection grows, each block costs a dozen calls for each average: few large ones are
-# worth more than the cache.
+# Where rejection grows: each block costs a dozen calls for each average, so that fewer and larger
+# blocks are faster, though they leave the cache.
 GROWN_BLOCK_BYTES = 2 * BLOCK_BYTES
 _MOST_ROWS = 256
 LEAST_GROWN = 8
@@ -23,7 +23,7 @@ LEAST_GROWN = 8
 _LEAST_BAND = 32
 # What aligning the reads of a block takes, of a few hundred exposures.
 _SCRATCH_MARGIN = 2**16
-# It is done before threads have begun: two of them cost a millisecond.
+# Work on so many bytes is done before threads have begun: two of them cost a millisecond.
 _TINY_BYTES = 2**17
 
 

@@ -87,9 +87,9 @@ def main() -> None:
     """Run the command, with room for the frames of all its calls.
 
     CPython keeps frames in pieces of 16 kB. Where a loop calls functions over the end of a piece,
-    each call asks the system for memory: while astropy was imported that were nine thousand
-    calls, an eighth of a cold run. A frame that wants more than 16 kB gets a larger piece, and
-    shares it with the frames of its calls.
+    each call asks the system for memory. While astropy was imported nine thousand calls did, which
+    took an eighth of a cold run. A frame larger than 16 kB gets a larger piece, and shares it with
+    the frames of its calls.
     """
     roomy = FunctionType(_main.__code__.replace(co_stacksize=_MANY), globals())
     roomy()

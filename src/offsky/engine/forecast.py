@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from offsky.combine.blocks import GROWN_BLOCK_BYTES, LEAST_GROWN, block_rows, is_tiny
+from offsky.combine.blocks import BLOCK_BYTES, GROWN_BLOCK_BYTES, LEAST_GROWN, block_rows, is_tiny
 from offsky.combine.rule import grows
 from offsky.engine.passes import Facts, Pass, Recipe
 from offsky.io.imprinted import imprints_of
@@ -117,14 +117,13 @@ def forecast(
     fixed += _once_bytes(pass_, threads)
     n_rows = pass_.last_row - pass_.first_row
     n_blocks = 1 if is_tiny(row_bytes, n_rows) else threads
-    height = block_rows(row_bytes, n_rows, n_blocks)
     n_recipes = min(len(costs), max(1, _most_recipes(pass_)))
     # Memory of a row of the blocks of all threads, and the lowest block that there can be.
-    rows_bytes, least = n_blocks * row_bytes, 1
+    rows_bytes, least, block_bytes = n_blocks * row_bytes, 1, BLOCK_BYTES
     if _grows(pass_, options):
         # A block is kept while the next one is worked on.
-        rows_bytes, least = 2 * rows_bytes, LEAST_GROWN
-        height = max(least, block_rows(row_bytes, n_rows, n_blocks, GROWN_BLOCK_BYTES))
+        rows_bytes, least, block_bytes = 2 * rows_bytes, LEAST_GROWN, GROWN_BLOCK_BYTES
+    height = max(least, block_rows(row_bytes, n_rows, n_blocks, block_bytes))
     if memory_bytes is not None:
         # First lower blocks, down to a comfortable height; then fewer averages in a pass;
         # then rows as few as can be.

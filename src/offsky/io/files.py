@@ -129,4 +129,4 @@ def unchanged(path: Path) -> Callable[[], None]:
             f"{path}: cannot be read ({reason_of(error)}); expected a file"
         ) from error
 
-    return lambda: check_stamp(path, stamp, str(path))
+    return lambda: check_stamp(path, stamp, f"{path}:")

@@ -92,8 +92,8 @@ def _primary(
         elif primary.header.get(key) != value:
             primary.header[key] = value
     comments = primary.header.comments
-    told = comments["FILENAME"] if "FILENAME" in primary.header else "Name of the file"
-    primary.header["FILENAME"] = filename_card(filename, told)
+    known = comments["FILENAME"] if "FILENAME" in primary.header else None
+    primary.header["FILENAME"] = filename_card(filename, known)
     primary.header["DATE"] = now()
     primary.header["DATAMODL"] = "ImageModel"
     primary.header["NINTS"] = 1
@@ -146,8 +146,8 @@ def kept_of(exposure: FitsExposure) -> Array | None:
         return None if kept is None else np.asarray(kept, dtype=np.float32)
 
 
-def filename_card(name: str, comment: str) -> tuple[str, str]:
+def filename_card(name: str, comment: str | None) -> tuple[str, str]:
     """Return value and comment of FILENAME, the comment as far as there is room beside it."""
-    name = printable(name)
+    name, comment = printable(name), "Name of the file" if comment is None else comment
     room = 80 - len("FILENAME= ''") - max(8, len(name)) - len(" / ")
     return name, comment[: max(0, room)]

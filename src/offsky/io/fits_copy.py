@@ -17,7 +17,7 @@ from offsky.arrays import Array
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_arrays import RawArray
 from offsky.io.fits_header import BLOCK
-from offsky.io.fits_verbatim import NewHeader
+from offsky.io.fits_verbatim import CHECKSUMS, NewHeader
 from offsky.io.source import write_exactly
 from offsky.subtraction import PLAIN, Subtracted, Subtraction, TargetRows, subtract_rows
 from offsky.values.average import ClippedMean
@@ -33,8 +33,6 @@ class _Own(local):
 
 _own = _Own()
 
-# A header that changes would make these wrong.
-_CHECKSUMS = ("CHECKSUM", "DATASUM")
 # A smaller file is flushed once, at the end: to begin a thread would take longer.
 _LEAST_FLUSH = 2**22
 
@@ -80,10 +78,9 @@ class FitsCopy:
             owned = self._owned.get(extent.name)
             if i == 0:
                 position += self._header_bytes
-            elif owned is not None and any(key in extent.cards for key in _CHECKSUMS):
+            elif owned is not None and any(key in extent.cards for key in CHECKSUMS):
                 header = NewHeader(self._target.raw_header(i))
-                for key in _CHECKSUMS:
-                    header.remove(key)
+                header.remove(*CHECKSUMS)
                 cards = header.tobytes()
                 self._headers.append((position, cards))
                 position += len(cards)

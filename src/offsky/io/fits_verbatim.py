@@ -20,6 +20,9 @@ _BLANK, _END = b" " * CARD, b"END".ljust(CARD)
 _COMMENTARY = (b"", b"COMMENT", b"HISTORY")
 _HISTORY_LENGTH = CARD - 8
 
+CHECKSUMS = ("CHECKSUM", "DATASUM")
+"""Keywords that a change of the header, or of its pixels, makes wrong."""
+
 Value = str | int | float | None
 
 
@@ -41,15 +44,15 @@ class NewHeader:
         """Tell whether there is a card of a keyword."""
         return keyword.encode("ascii") in self._keywords
 
-    def comment(self, keyword: str, default: str) -> str:
-        """Return the comment of a card; `default` where there is no card, or a damaged one."""
+    def comment(self, keyword: str) -> str | None:
+        """Return the comment of a card; None where there is no card, or a damaged one."""
         if keyword not in self:
-            return default
+            return None
         image = self._images[self._keywords.index(keyword.encode("ascii"))]
         try:
             return str(fits.Card.fromstring(image).comment)
         except (ValueError, VerifyError):
-            return default
+            return None
 
     def __setitem__(self, keyword: str, card: tuple[Value, str | None]) -> None:
         """Set value and comment of a keyword; a comment of None stays as it is."""
@@ -63,12 +66,12 @@ class NewHeader:
             place -= 1
         self._insert(place, key, _card(None, keyword, *card))
 
-    def remove(self, keyword: str) -> None:
-        """Remove all cards of a keyword, if there are any."""
-        key = keyword.encode("ascii")
-        while key in self._keywords:
-            place = self._keywords.index(key)
-            del self._images[place], self._keywords[place]
+    def remove(self, *keywords: str) -> None:
+        """Remove all cards of some keywords, if there are any."""
+        for keyword in keywords:
+            while keyword in self:
+                place = self._keywords.index(keyword.encode("ascii"))
+                del self._images[place], self._keywords[place]
 
     def add_history(self, text: str) -> None:
         """Add a line of HISTORY after those there are, cut into cards where it is long."""
@@ -105,8 +108,11 @@ class NewHeader:
 def card_images(raw: bytes) -> list[bytes]:
     """Return the cards of a header before its END, each with its continuations."""
     cards = [raw[start : start + CARD] for start in range(0, len(raw), CARD)]
-    if _END in cards:
-        del cards[cards.index(_END) :]
+    for number, card in enumerate(cards):
+        # Also one that something follows.
+        if card.startswith(_END[:8]) or card.strip() == b"END":
+            del cards[number:]
+            break
     if b"CONTINUE" not in raw:
         return cards
     images: list[bytes] = []

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from offsky.arrays import DO_NOT_USE, Array, Mask, as_flags
 from offsky.errors import ExposureError, MissingFileError, ParameterError, first_line
 from offsky.given import plain_numbers
 from offsky.io.fits_layout import Extent, read_layout
-from offsky.io.source import Source, open_source
+from offsky.io.source import Source, check_stamp, open_source
 from offsky.values.mask import PackedMask
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,8 @@ def _read_image(path: Path, name: str) -> tuple[Array, bool, Callable[[], None]]
                     is_dq = extent.name == "DQ"
                     if is_dq or not has_sci:
                         image = _pixels(source, extent)
-                        return image, is_dq, source.check_unchanged
+                        check = partial(check_stamp, path, source.stamp, f"{path}: the mask")
+                        return image, is_dq, check
     except MissingFileError as error:
         raise MissingFileError(f"{path}: no such file; check the name of the mask") from error
     except ExposureError as error:

@@ -10,7 +10,7 @@ from offsky.io.cards import IMPRINT_KEYWORD, STATUS_KEYWORD, Provenance, now
 from offsky.io.fits import FitsExposure
 from offsky.io.fits_average import filename_card
 from offsky.io.fits_copy import FitsCopy, can_copy
-from offsky.io.fits_verbatim import NewHeader
+from offsky.io.fits_verbatim import CHECKSUMS, NewHeader
 from offsky.io.imprinted import ImprintedExposure, bare
 from offsky.io.model_product import ModelFileWriter
 from offsky.io.names import is_asdf, product_name
@@ -251,9 +251,8 @@ def new_header(target: FitsExposure, output: Path, provenance: Provenance | None
         What is subtracted; None where there is nothing to subtract.
     """
     header = NewHeader(target.raw_header(0))
-    for key in ("CHECKSUM", "DATASUM"):
-        header.remove(key)
-    header["FILENAME"] = filename_card(output.name, header.comment("FILENAME", "Name of the file"))
+    header.remove(*CHECKSUMS)
+    header["FILENAME"] = filename_card(output.name, header.comment("FILENAME"))
     header["DATE"] = now(), None
     status = SKIPPED if provenance is None else COMPLETE
     header[STATUS_KEYWORD] = status, "Background subtraction"

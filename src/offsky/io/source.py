@@ -35,15 +35,18 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def check_stamp(path: Path, stamp: Stamp, name: str) -> None:
-    """Raise ExposureError if a file is no longer what it was when it had a stamp."""
+def check_stamp(path: Path, stamp: Stamp, subject: str) -> None:
+    """Raise ExposureError if a file is no longer what it was when it had a stamp.
+
+    The message begins with `subject`.
+    """
     try:
         now = stamp_of(path.stat())
     except OSError:
         # It was removed or renamed.
         now = None
     if now != stamp:
-        raise ExposureError(f"{name}: changed while it was read; run again when it is finished")
+        raise ExposureError(f"{subject} changed while it was read; run again when it is finished")
 
 
 class Source(Protocol):
@@ -290,7 +293,7 @@ class _DiskFile:
 
     def check_unchanged(self) -> None:
         """Raise ExposureError if the named input is no longer what was opened."""
-        check_stamp(self._path, self.stamp, self.name)
+        check_stamp(self._path, self.stamp, f"{self.name}:")
 
     def close(self) -> None:
         """Close it for good, as soon as nobody reads from it."""
