@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from offsky.errors import ExposureError
 from offsky.io import fits_layout
 from offsky.io.fits import FitsExposure
+from offsky.io.fits_average import filename_card
 from offsky.io.fits_header import BLOCK, plain_cards
 from offsky.io.fits_layout import read_layout
 from offsky.io.fits_verbatim import NewHeader, card_images
@@ -325,3 +326,9 @@ def test_a_card_of_another_type_is_another_card() -> None:
     for value, text in ((1, "1"), (True, "T"), (1.0, "1.0")):
         header["KEY"] = value, "it"
         assert header.tobytes()[10:30].strip().decode() == text
+
+
+def test_a_comment_of_filename_that_no_card_can_hold_is_escaped() -> None:
+    header = NewHeader(padded(b"FILENAME= 'a.fits  '           / \0Name"))
+    header["FILENAME"] = filename_card("b.fits", header.comment("FILENAME"))
+    assert b"'b.fits  '           / \\x00Name" in header.tobytes()

@@ -148,6 +148,8 @@ def kept_of(exposure: FitsExposure) -> Array | None:
 
 def filename_card(name: str, comment: str | None) -> tuple[str, str]:
     """Return value and comment of FILENAME, the comment as far as there is room beside it."""
-    name, comment = printable(name), "Name of the file" if comment is None else comment
+    name = printable(name)
+    # A damaged one may hold what no card can.
+    comment = "Name of the file" if comment is None else printable(comment)
     room = 80 - len("FILENAME= ''") - max(8, len(name)) - len(" / ")
     return name, comment[: max(0, room)]
